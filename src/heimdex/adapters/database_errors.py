@@ -1,0 +1,142 @@
+"""The one place where a driver's error becomes one of ours."""
+
+import re
+import sqlite3
+
+import psycopg2
+from sqlalchemy import Engine, ExceptionContext, event
+from sqlalchemy.exc import DBAPIError, InvalidRequestError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from heimdex.domain.errors import (
+    ConnectionLost,
+    DatabaseError,
+    DatabaseUnavailable,
+    DataRejected,
+    HeimdexError,
+    SchemaMismatch,
+    SchemaMissing,
+    TransientDatabaseError,
+    UniqueViolation,
+)
+
+MIGRATE = "run `heimdex db upgrade`"
+
+# SQLSTATE -> what it means for the caller. Source: PostgreSQL manual, appendix A.
+_BY_SQLSTATE: dict[str, type[DatabaseError]] = {
+    "40001": TransientDatabaseError,
+    "40P01": TransientDatabaseError,
+    "55P03": TransientDatabaseError,
+    "57014": TransientDatabaseError,
+    "57P01": ConnectionLost,
+    "57P02": ConnectionLost,
+    "57P03": DatabaseUnavailable,
+    "53100": DatabaseUnavailable,
+    "53200": DatabaseUnavailable,
+    "53300": DatabaseUnavailable,
+    "25006": DatabaseUnavailable,
+    "3D000": DatabaseUnavailable,
+    "28000": DatabaseUnavailable,
+    "28P01": DatabaseUnavailable,
+    "42501": DatabaseUnavailable,
+    "42P01": SchemaMissing,
+    "42883": SchemaMissing,
+    "42703": SchemaMismatch,
+}
+_BY_SQLSTATE_CLASS: dict[str, type[DatabaseError]] = {
+    "08": ConnectionLost,
+    "22": DataRejected,
+    "23": DataRejected,
+    "54": DataRejected,
+    "HX": DataRejected,  # our own: the triggers that keep the history
+}
+_UNIQUE_VIOLATION = "23505"
+# Primary result code -> the same. Source: SQLite, "Result and Error Codes".
+_BY_SQLITE_CODE: dict[int, type[DatabaseError]] = {
+    sqlite3.SQLITE_BUSY: TransientDatabaseError,
+    sqlite3.SQLITE_LOCKED: TransientDatabaseError,
+    sqlite3.SQLITE_READONLY: DatabaseUnavailable,
+    sqlite3.SQLITE_CANTOPEN: DatabaseUnavailable,
+    sqlite3.SQLITE_FULL: DatabaseUnavailable,
+    sqlite3.SQLITE_IOERR: DatabaseUnavailable,
+    sqlite3.SQLITE_PERM: DatabaseUnavailable,
+    sqlite3.SQLITE_NOTADB: DatabaseUnavailable,
+    sqlite3.SQLITE_CORRUPT: DatabaseUnavailable,
+    sqlite3.SQLITE_CONSTRAINT: DataRejected,
+    sqlite3.SQLITE_TOOBIG: DataRejected,
+    sqlite3.SQLITE_MISMATCH: DataRejected,
+}
+# SQLite names the columns of a unique constraint, and not the constraint.
+_SQLITE_CONSTRAINTS = {
+    "asset.id": "pk_asset",
+    "asset.org_id, asset.job_id, asset.uri": "uq_asset_org_job_uri",
+    "job.id": "pk_job",
+    "job.org_id, job.idempotency_key": "uq_job_org_idempotency",
+    "job_event.job_id, job_event.seq": "pk_job_event",
+    "job_refusal.id": "pk_job_refusal",
+    "worker.id": "pk_worker",
+}
+
+
+def translate_errors(engine: Engine) -> None:
+    """Make everything that fails on this engine raise an error of ours."""
+
+    @event.listens_for(engine, "handle_error")
+    def translate(context: ExceptionContext) -> None:
+        error = context.original_exception
+        if isinstance(error, HeimdexError):
+            return
+        ours = translated(error, lost=context.is_disconnect)
+        # SQLAlchemy shows the driver's error as the cause of ours; the lines after its first repeat a row's values.
+        error.args = (_first_line(error),)
+        raise ours from error
+
+
+def translated(error: BaseException, *, lost: bool = False) -> HeimdexError:
+    """Return our error for an error of a driver or of the pool."""
+    if isinstance(error, DBAPIError) and error.orig is not None:
+        return translated(error.orig, lost=lost or error.connection_invalidated)
+    if isinstance(error, PoolTimeoutError):
+        return DatabaseUnavailable("no connection became free in time; raise the pool size or use fewer threads")
+    if isinstance(error, psycopg2.Error):
+        return _from_postgres(error, lost=lost)
+    if isinstance(error, sqlite3.Error):
+        return _from_sqlite(error)
+    if isinstance(error, InvalidRequestError):
+        return DatabaseError(_first_line(error))
+    return DatabaseError(f"{type(error).__name__}: {_first_line(error)}")
+
+
+def _from_postgres(error: psycopg2.Error, *, lost: bool) -> HeimdexError:
+    state, line = error.pgcode or "", _first_line(error)
+    if state == _UNIQUE_VIOLATION:
+        return UniqueViolation(error.diag.constraint_name or "unknown")
+    kind = _BY_SQLSTATE.get(state) or _BY_SQLSTATE_CLASS.get(state[:2])
+    if kind is None and (lost or isinstance(error, psycopg2.InterfaceError)):
+        kind = ConnectionLost
+    if kind is None and not state and isinstance(error, psycopg2.OperationalError):
+        return DatabaseUnavailable(f"{line}; check that the server runs and that HEIMDEX_DATABASE_URL is right")
+    return _told(kind or DatabaseError, line)
+
+
+def _from_sqlite(error: sqlite3.Error) -> HeimdexError:
+    line, code = _first_line(error), getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if match := re.match(r"UNIQUE constraint failed: (.*)", line):
+        return UniqueViolation(_SQLITE_CONSTRAINTS.get(match[1], match[1]))
+    if line.startswith("no such table"):
+        return _told(SchemaMissing, line)
+    if re.search(r"no such column|has no column named", line):
+        return _told(SchemaMismatch, line)
+    kind = _BY_SQLITE_CODE.get(code, DatabaseError)
+    if kind is DatabaseUnavailable:
+        line = f"{line}; check that the file and its folder exist, are writable and have room"
+    return kind(line)
+
+
+def _told(kind: type[DatabaseError], line: str) -> DatabaseError:
+    return kind(f"{line}; {MIGRATE}" if issubclass(kind, SchemaMissing | SchemaMismatch) else line)
+
+
+def _first_line(error: BaseException) -> str:
+    """Return the driver's first line; the lines after it repeat values."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -1,0 +1,336 @@
+"""The verbs of a job repository in terms of a store's few primitives: lock, decide, stamp, apply, write.
+
+Nothing is decided here: the domain decides, this module carries its decisions to rows. A store may restate a verb in
+SQL for speed; the state machine of the tests holds the two equal.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from datetime import datetime, timedelta
+from typing import TypeAlias, TypeVar
+from uuid import UUID
+
+from attrs import evolve, frozen
+
+from heimdex.domain.errors import (
+    IdempotencyConflict,
+    InvalidInput,
+    JobNotFound,
+    UniqueViolation,
+)
+from heimdex.domain.events import JobEvent, stamp
+from heimdex.domain.fold import apply
+from heimdex.domain.job import Decisions, Hold, Job, before_suspects
+from heimdex.domain.json_text import JsonValue, canonical, decode_object
+from heimdex.domain.new_job import JobLimits, JobSpec, NewJob, create
+from heimdex.domain.outcomes import Progress, Succeed
+from heimdex.domain.results import Created, Ending, Refusal, Report, Written
+from heimdex.domain.rules import check_length, check_uuid, check_whole
+from heimdex.domain.scope import Scope, Tenant
+from heimdex.domain.transitions import Status, Trigger
+from heimdex.service_layer.ports import MAX_LISTED, Ids, JobRepository, Random, Specify
+
+JOB_KEY = "pk_job"
+"""The name of the constraint that keeps the ids of jobs apart."""
+
+_SHORTEST_LEASE = timedelta(milliseconds=1)
+
+_W = TypeVar("_W")
+
+Located: TypeAlias = tuple[datetime, dict[UUID, Job]]
+"""The database's time at which rows were locked, and the rows by id, in the order in which they were asked for."""
+
+
+@frozen
+class Change:
+    """A row as it shall be, the events that made it so, and the version and fence that it had before."""
+
+    job: Job
+    events: tuple[JobEvent, ...]
+    version_before: int
+    lease_seq_before: int | None
+
+    def followed_by(self, later: "Change") -> "Change":
+        """Return both as one: the later row, all the events, and what was before the earlier."""
+        return Change(later.job, self.events + later.events, self.version_before, self.lease_seq_before)
+
+
+@frozen
+class Tools:
+    """What every repository needs from outside."""
+
+    specify: Specify
+    ids: Ids
+    random: Random
+    wake: Callable[[str], None]
+
+
+class DecidingJobRepository(JobRepository):
+    def __init__(self, scope: Scope, tools: Tools) -> None:
+        self._scope = scope
+        self._tools = tools
+
+    @abstractmethod
+    def _now(self) -> datetime:
+        """Return the database's time."""
+
+    @abstractmethod
+    def _lock(self, job_ids: Collection[UUID]) -> Located:
+        """Lock the rows of this scope with these ids, in the order of ids, waiting for other holders of the lock."""
+
+    @abstractmethod
+    def _lock_due(self, types: Collection[str], queues: Collection[str] | None, limit: int) -> Located:
+        """Lock the first due rows in claim order, passing over locked ones."""
+
+    @abstractmethod
+    def _lock_expired(self, limit: int) -> Located:
+        """Lock running rows whose lease has run out, in the order of ids, passing over locked ones."""
+
+    @abstractmethod
+    def _insert(self, changes: Sequence[Change]) -> Collection[UUID]:
+        """Insert new jobs with their events, but none whose id or idempotency key is taken; return the ids inserted.
+
+        Of several jobs with one key the first is inserted.
+        """
+
+    @abstractmethod
+    def _with_keys(self, org_id: UUID, keys: Collection[str]) -> dict[str, Job]:
+        """Return the jobs of an organisation that have these idempotency keys."""
+
+    @abstractmethod
+    def _write(self, changes: Sequence[Change]) -> None:
+        """Write locked rows and append their events."""
+
+    @abstractmethod
+    def _refuse(self, refusals: Sequence[tuple[UUID, Refusal, Job]]) -> None:
+        """Record refused writes, each under a new id and with the job as it is."""
+
+    @abstractmethod
+    def _renew(self, holds: Sequence[Hold], lease: timedelta) -> frozenset[Hold]: ...
+
+    @abstractmethod
+    def _all_or_nothing(self) -> AbstractContextManager[object]:
+        """Undo what the block wrote if it raises, so that the unit of work can go on."""
+
+    def create(
+        self,
+        type: str,
+        payload: object = None,
+        *,
+        org_id: UUID | None = None,
+        queue: str = "default",
+        priority: int = 0,
+        scheduled_at: datetime | None = None,
+        idempotency_key: str | None = None,
+        requested_by: str | None = None,
+        limits: JobLimits | None = None,
+        parent_id: UUID | None = None,
+    ) -> Created:
+        new = NewJob(
+            type,
+            {} if payload is None else payload,
+            queue=queue,
+            priority=priority,
+            scheduled_at=scheduled_at,
+            idempotency_key=idempotency_key,
+            requested_by=requested_by,
+            limits=limits,
+        )
+        [created] = self.create_many([new], org_id=org_id, parent_id=parent_id)
+        return created
+
+    def create_many(
+        self, new_jobs: Iterable[NewJob], *, org_id: UUID | None = None, parent_id: UUID | None = None
+    ) -> list[Created]:
+        org_id = self._organisation(org_id)
+        if parent_id is not None and self.get(parent_id).org_id != org_id:
+            raise JobNotFound(parent_id)
+        specs = [evolve(self._tools.specify(new), parent_id=parent_id) for new in new_jobs]
+        _check_ids(specs)
+        if not specs:
+            return []
+        now = self._now()
+        changes = [self._born(spec, org_id, now) for spec in specs]
+        # One job alone cannot be half-written.
+        some_may_be_refused = len(specs) > 1 and any(spec.new.id or spec.new.idempotency_key for spec in specs)
+        with self._all_or_nothing() if some_may_be_refused else nullcontext():
+            created = self._keep(org_id, changes)
+        self._wake_for((one.job for one in created if not one.replayed), now)
+        return created
+
+    def claim(self, job_id: UUID, *, worker: UUID, lease: timedelta) -> Job:
+        now, job = self._lock_one(job_id)
+        lease = check_length("lease", lease, shortest=_SHORTEST_LEASE)
+        self._write([self._change(job, job.claim(worker=check_uuid("worker", worker), lease=lease), now)])
+        return job
+
+    def claim_due(
+        self,
+        *,
+        worker: UUID,
+        types: Collection[str],
+        lease: timedelta,
+        limit: int,
+        queues: Collection[str] | None = None,
+    ) -> list[Job]:
+        check_whole("limit", limit, 0, MAX_LISTED)
+        lease = check_length("lease", lease, shortest=_SHORTEST_LEASE)
+        if not types or not limit or (queues is not None and not queues):
+            return []
+        return self._claim_due(check_uuid("worker", worker), frozenset(types), lease, limit, queues)
+
+    def _claim_due(
+        self, worker: UUID, types: Collection[str], lease: timedelta, limit: int, queues: Collection[str] | None
+    ) -> list[Job]:
+        now, candidates = self._lock_due(types, queues, limit)
+        jobs = before_suspects(list(candidates.values()))
+        self._write([self._change(job, job.claim(worker=worker, lease=lease), now) for job in jobs])
+        return list(jobs)
+
+    def finish(self, endings: Sequence[Ending]) -> Written:
+        def end(job: Job, ending: Ending) -> Decisions:
+            decisions = job.finish(ending.outcome, random=self._tools.random, progress=ending.progress)
+            if isinstance(ending.outcome, Succeed):
+                job.result_json = ending.outcome.result_json
+            return decisions
+
+        return self._write_fenced([(_hold(ending.job), ending, _trigger(ending)) for ending in endings], end)
+
+    def report(self, reports: Sequence[Report]) -> Written:
+        def add(job: Job, report: Report) -> Decisions:
+            if isinstance(report.entry, Progress):
+                return job.report(report.entry)
+            return job.log(decode_object(report.entry.detail_json))
+
+        return self._write_fenced([(report.hold, report, _trigger(report)) for report in reports], add)
+
+    def log(self, job_id: UUID, detail: Mapping[str, JsonValue]) -> Job:
+        detail_json = canonical(dict(detail), "detail")
+        now, job = self._lock_one(job_id)
+        self._write([self._change(job, job.log(decode_object(detail_json)), now)])
+        return job
+
+    def renew(self, holds: Sequence[Hold], *, lease: timedelta) -> frozenset[Hold]:
+        lease = check_length("lease", lease, shortest=_SHORTEST_LEASE)
+        if not holds:
+            return frozenset()
+        kept = self._renew(holds, lease)
+        lost = [Refusal(hold.job_id, hold.lease_seq, "renew") for hold in holds if hold not in kept]
+        if lost:
+            _, jobs = self._lock({refusal.job_id for refusal in lost})
+            self._record(lost, jobs)
+        return kept
+
+    def expire(self, *, limit: int) -> list[Job]:
+        now, jobs = self._lock_expired(check_whole("limit", limit, 0, MAX_LISTED))
+        changes = [self._change(job, job.expire(), now) for job in jobs.values()]
+        self._write(changes)
+        self._wake_for(jobs.values(), now)
+        return list(jobs.values())
+
+    def _write_fenced(self, writes: Sequence[tuple[Hold, _W, str]], decide: Callable[[Job, _W], Decisions]) -> Written:
+        """Apply holders' writes to the rows that they still hold, and record the others as refused."""
+        now, jobs = self._lock({hold.job_id for hold, _, _ in writes})
+        changes: dict[UUID, Change] = {}
+        refusals: list[Refusal] = []
+        for hold, write, trigger in sorted(writes, key=lambda item: item[0].job_id):
+            job = jobs.get(hold.job_id)
+            if job is None or job.hold != hold:
+                refusals.append(Refusal(hold.job_id, hold.lease_seq, trigger))
+                continue
+            change = self._change(job, decide(job, write), now)
+            changes[job.id] = changes[job.id].followed_by(change) if job.id in changes else change
+        self._write(list(changes.values()))
+        self._record(refusals, jobs)
+        self._wake_for((change.job for change in changes.values()), now)
+        return Written(tuple(change.job for change in changes.values()), tuple(refusals))
+
+    def _record(self, refusals: Iterable[Refusal], jobs: Mapping[UUID, Job]) -> None:
+        """Record the refused writes to jobs that exist in this scope."""
+        known = [(self._tools.ids(), refusal, jobs[refusal.job_id]) for refusal in refusals if refusal.job_id in jobs]
+        if known:
+            self._refuse(known)
+
+    def _change(self, job: Job, decisions: Decisions, now: datetime) -> Change:
+        """Stamp decisions and apply them to `job`."""
+        version, lease_seq = job.version, job.lease_seq
+        events = []
+        for decision in decisions:
+            event = stamp(decision, job_id=job.id, org_id=job.org_id, seq=job.version + 1, ts=now, scope=self._scope)
+            apply(job, event)
+            events.append(event)
+        return Change(job, tuple(events), version, lease_seq)
+
+    def _keep(self, org_id: UUID, changes: Sequence[Change]) -> list[Created]:
+        """Insert new jobs; what a key made before comes back in the place of those it belongs to."""
+        inserted = self._insert(changes)
+        refused = [change.job for change in changes if change.job.id not in inserted]
+        keys = {job.idempotency_key for job in refused if job.idempotency_key is not None}
+        stored = self._with_keys(org_id, keys) if keys else {}
+        replays = {job.id: _replay(job, stored) for job in refused}
+        return [replays.get(change.job.id) or Created(change.job, replayed=False) for change in changes]
+
+    def _born(self, spec: JobSpec, org_id: UUID, now: datetime) -> Change:
+        job_id = spec.new.id or self._tools.ids()
+        decision = create(spec, job_id=job_id, requested_by=self._scope.actor)
+        event = stamp(decision, job_id=job_id, org_id=org_id, seq=1, ts=now, scope=self._scope)
+        job = apply(None, event)
+        job.payload_json = spec.payload_json
+        return Change(job, (event,), 0, None)
+
+    def _lock_one(self, job_id: UUID) -> tuple[datetime, Job]:
+        now, jobs = self._lock({job_id})
+        if job_id not in jobs:
+            raise JobNotFound(job_id)
+        return now, jobs[job_id]
+
+    def _organisation(self, org_id: UUID | None) -> UUID:
+        named = None if org_id is None else check_uuid("org_id", org_id)
+        if isinstance(self._scope, Tenant):
+            if named not in {None, self._scope.org_id}:
+                raise InvalidInput("org_id", org_id, "leave it out: the unit of work is one organisation's")
+            return self._scope.org_id
+        if named is None:
+            raise InvalidInput("org_id", org_id, "name the organisation: this unit of work is the system's")
+        return named
+
+    def _wake_for(self, jobs: Iterable[Job], now: datetime) -> None:
+        for job in jobs:
+            if job.status is Status.QUEUED and job.scheduled_at <= now:
+                self._tools.wake(job.queue)
+
+
+def _hold(job: Job) -> Hold:
+    hold = job.hold
+    if hold is None:
+        raise InvalidInput("job", str(job.id), "give a job as its claim returned it")
+    return hold
+
+
+def _trigger(write: Ending | Report) -> str:
+    """Return the word for a refused write."""
+    if isinstance(write, Report):
+        return Trigger.PROGRESS if isinstance(write.entry, Progress) else Trigger.LOG
+    return type(write.outcome).__name__.lower()
+
+
+def _check_ids(specs: Sequence[JobSpec]) -> None:
+    ids = [spec.new.id for spec in specs if spec.new.id is not None]
+    if len(ids) != len(set(ids)):
+        raise UniqueViolation(JOB_KEY)
+
+
+def _replay(job: Job, stored: Mapping[str, Job]) -> Created:
+    """Return the job that the idempotency key of a refused one made before.
+
+    Raises:
+        IdempotencyConflict: that job has another type or payload.
+        UniqueViolation: it was not the key that was taken, so it was the id.
+    """
+    earlier = stored.get(job.idempotency_key or "")
+    if earlier is None:
+        raise UniqueViolation(JOB_KEY)
+    if earlier.fingerprint != job.fingerprint:
+        raise IdempotencyConflict(job.idempotency_key or "", earlier.id, earlier.fingerprint, job.fingerprint)
+    return Created(earlier, replayed=True)

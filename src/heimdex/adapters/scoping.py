@@ -1,0 +1,84 @@
+"""The wall between organisations, in SQL: every statement carries its scope, and under a Tenant its organisation.
+
+`scoped` puts them there. A guard on the engines that Heimdex builds refuses a statement in which they are missing, so
+that a forgotten filter is an error and not a leak.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, Self, TypeVar
+from uuid import UUID
+
+from sqlalchemy import Connection, Engine, Executable, Table, event
+from sqlalchemy.engine.default import DefaultExecutionContext
+from sqlalchemy.engine.interfaces import DBAPICursor
+from sqlalchemy.sql.elements import ColumnElement, ReleaseSavepointClause, RollbackToSavepointClause, SavepointClause
+
+from heimdex.domain.errors import UnscopedStatement
+from heimdex.domain.scope import Scope, System, Tenant
+
+_OPTION = "heimdex_scope"
+_ORG_ID = "org_id"
+# They touch no rows.
+_SAVEPOINTS = (SavepointClause, RollbackToSavepointClause, ReleaseSavepointClause)
+
+AnyStatement = TypeVar("AnyStatement", bound=Executable)
+
+
+class _Filterable(Protocol):
+    """A SELECT, UPDATE or DELETE."""
+
+    def where(self, *clauses: ColumnElement[bool]) -> Self: ...
+
+    def execution_options(self, **options: Any) -> Self: ...  # noqa: ANN401 - the signature of SQLAlchemy
+
+
+Filtered = TypeVar("Filtered", bound=_Filterable)
+
+
+def scoped(statement: Filtered, scope: Scope, table: Table) -> Filtered:
+    """Return the statement as this scope may run it: under a Tenant, only on the organisation's rows of `table`."""
+    if isinstance(scope, Tenant):
+        statement = statement.where(table.c.org_id == scope.org_id)
+    return statement.execution_options(**{_OPTION: scope})
+
+
+def carrying(statement: AnyStatement, scope: Scope) -> AnyStatement:
+    """Mark a statement that names its organisation itself (an INSERT, or SQL text) with its scope."""
+    return statement.execution_options(**{_OPTION: scope})
+
+
+def guard(engine: Engine) -> None:
+    """Make the engine refuse statements without a scope, or under a Tenant without its organisation."""
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def refuse_unscoped(
+        _connection: Connection,
+        _cursor: DBAPICursor,
+        statement: str,
+        _parameters: object,
+        context: DefaultExecutionContext | None,
+        _executemany: bool,  # noqa: FBT001 - the signature of SQLAlchemy's event
+    ) -> None:
+        if context is None or not _may_run(context):
+            raise UnscopedStatement(statement)
+
+
+def _may_run(context: DefaultExecutionContext) -> bool:
+    statement = context.invoked_statement
+    if isinstance(statement, _SAVEPOINTS):
+        return True
+    # Only the statement's own scope counts: one on a connection or a session would serve whatever runs there.
+    scope = None if statement is None else statement.get_execution_options().get(_OPTION)
+    if isinstance(scope, Tenant):
+        return _names_only(scope.org_id, context.compiled_parameters)
+    return isinstance(scope, System)
+
+
+def _names_only(org_id: UUID, rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether each set of parameters has `org_id`, in however many places, and each time this one.
+
+    A parameter is called after its column, and numbered (`org_id_1`) where a statement has it in several places.
+    """
+    names = [name for name in rows[0] if name == _ORG_ID or name.startswith(f"{_ORG_ID}_")] if rows else []
+    # A UUID, or its text with or without hyphens, as each database wants it.
+    return bool(names) and all(str(row[name]).replace("-", "") == org_id.hex for row in rows for name in names)

@@ -1,0 +1,69 @@
+"""The unit of work over SQLAlchemy: one session, one transaction."""
+
+from attrs import evolve
+from sqlalchemy.orm import Session
+
+from heimdex.adapters.asset_repository import SqlAlchemyAssetRepository
+from heimdex.adapters.database import Database
+from heimdex.adapters.job_repository import SqlAlchemyJobRepository
+from heimdex.adapters.job_verbs import Tools
+from heimdex.adapters.lifecycle import LivingUnitOfWork
+from heimdex.adapters.postgres_jobs import PostgresJobRepository
+from heimdex.adapters.worker_repository import SqlAlchemyWorkerRepository
+from heimdex.domain.errors import CommitOutcomeUnknown, ConnectionLost, DatabaseError
+from heimdex.domain.scope import Scope
+from heimdex.service_layer.ports import Wakeups
+
+
+class SqlAlchemyUnitOfWork(LivingUnitOfWork[Session]):
+    def __init__(self, database: Database, scope: Scope, tools: Tools, wakeups: Wakeups) -> None:
+        super().__init__(scope, wakeups)
+        self._database = database
+        tools = evolve(tools, wake=self.wake_after_commit)
+        repository = PostgresJobRepository if database.claims_in_one_statement else SqlAlchemyJobRepository
+        self._jobs = repository(database, self.open_transaction, scope, tools)
+        self._assets = SqlAlchemyAssetRepository(database, self.open_transaction, scope, tools.ids)
+        self._workers = SqlAlchemyWorkerRepository(database, self.transaction_of_system, scope)
+
+    @property
+    def jobs(self) -> SqlAlchemyJobRepository:
+        self.open_transaction()
+        return self._jobs
+
+    @property
+    def assets(self) -> SqlAlchemyAssetRepository:
+        self.open_transaction()
+        return self._assets
+
+    @property
+    def workers(self) -> SqlAlchemyWorkerRepository:
+        self.open_transaction()
+        return self._workers
+
+    def _begin(self) -> Session:
+        return self._database.begin()
+
+    def _commit(self, transaction: Session) -> None:
+        self._check_nothing_failed(transaction)
+        try:
+            transaction.commit()
+        except ConnectionLost as error:
+            raise CommitOutcomeUnknown(
+                f"the connection was lost during COMMIT ({error.detail}); look whether the rows are there"
+            ) from error
+
+    def _check_nothing_failed(self, transaction: Session) -> None:
+        """Refuse to commit what the database has given up already: it would say yes and keep nothing."""
+        if not transaction.in_transaction():
+            return
+        connection = transaction.connection()
+        if connection.invalidated:
+            raise ConnectionLost("nothing was committed: the connection had been lost, and the error was passed over")
+        if self._database.is_undone(connection):
+            raise DatabaseError("nothing was committed: a statement had failed, and its error was passed over")
+
+    def _undo(self, transaction: Session) -> None:
+        transaction.rollback()
+
+    def _close(self, transaction: Session) -> None:
+        self._database.end(transaction)

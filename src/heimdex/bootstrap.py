@@ -1,0 +1,276 @@
+"""The composition root: from settings to an application. Nothing is built before somebody calls it."""
+
+import os
+import socket
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager
+from datetime import timedelta
+from functools import partial
+from importlib import import_module
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from random import SystemRandom
+from types import TracebackType
+from typing import Self, TypeVar
+
+from attrs import evolve, frozen
+
+from heimdex.adapters.clock import SystemClock, sleep
+from heimdex.adapters.files import LocalFiles
+from heimdex.adapters.ids import UuidSeven
+from heimdex.adapters.job_verbs import Tools
+from heimdex.adapters.memory_ledger import MemoryLedger
+from heimdex.adapters.memory_store import MemoryStore
+from heimdex.adapters.threads import QueueInbox, ThreadRunner
+from heimdex.adapters.wakeups import LocalWakeups
+from heimdex.config import Settings
+from heimdex.domain import commands, new_job
+from heimdex.domain.commands import Command
+from heimdex.domain.errors import InvalidSetting
+from heimdex.domain.rules import check_whole
+from heimdex.domain.scope import Scope
+from heimdex.service_layer import handlers
+from heimdex.service_layer.job_registry import JobRegistry
+from heimdex.service_layer.message_bus import Handlers, MessageBus
+from heimdex.service_layer.pace import WorkerSettings
+from heimdex.service_layer.ports import (
+    Clock,
+    Files,
+    Ids,
+    Random,
+    Schema,
+    Sleep,
+    StartUnitOfWork,
+    Store,
+    UnitOfWork,
+    Views,
+    Wakeups,
+)
+from heimdex.service_layer.retry import RetryPolicy, RetryTransient, once
+from heimdex.service_layer.worker import Worker, WorkerTools
+
+JOBS_GROUP = "heimdex.jobs"
+"""The entry-point group through which an installed package offers a JobRegistry, or what returns one."""
+
+Answer = TypeVar("Answer")
+
+
+@frozen(kw_only=True)
+class Application:
+    """Heimdex put together. Use it as a context manager, or close it.
+
+    Args:
+        jobs: the job functions that this process knows; None: it creates jobs of any type and runs none.
+        patient_bus: tries a command again after a transient failure of the database.
+        bus: tries once.
+    """
+
+    settings: Settings
+    jobs: JobRegistry | None
+    files: Files
+    retry_transient: RetryTransient
+    patient_bus: MessageBus
+    bus: MessageBus
+    store: Store
+    clock: Clock
+    ids: Ids
+    wakeups: Wakeups
+
+    @property
+    def schema(self) -> Schema:
+        return self.store.schema
+
+    def unit_of_work(self, scope: Scope) -> UnitOfWork:
+        """Return a unit of work of a scope, to be used in a `with` block: the place of the guide's `get_db()`."""
+        return self.store.unit_of_work(scope)
+
+    def views(self, scope: Scope) -> AbstractContextManager[Views]:
+        """Return read-only questions of a scope, to be used in a `with` block."""
+        return self.store.views(scope)
+
+    def handle(self, command: Command[Answer]) -> Answer:
+        """Run a command; after a transient failure of the database, again as a whole."""
+        return self.patient_bus.handle(command)
+
+    def worker(
+        self,
+        *,
+        name: str | None = None,
+        concurrency: int | None = None,
+        queues: Collection[str] | None = None,
+    ) -> Worker:
+        """Return a worker for this application's jobs. It runs when its `run` or `step` is called.
+
+        Args:
+            name: for people; the host and process id if None.
+            queues: every queue if None.
+
+        Raises:
+            InvalidSetting: this application knows no job functions.
+            InvalidInput: a concurrency that is not from 1 to 1,000.
+        """
+        if self.jobs is None:
+            raise InvalidSetting("HEIMDEX_JOBS", None, "name the JobRegistry that a worker runs, as module:attribute")
+        slots = self.settings.concurrency if concurrency is None else check_whole("concurrency", concurrency, 1, 1_000)
+        settings = evolve(worker_settings(self.settings), queues=None if queues is None else frozenset(queues))
+        tools = WorkerTools(
+            bus=self.bus,
+            patient_bus=self.patient_bus,
+            clock=self.clock,
+            inbox=QueueInbox(),
+            runner=ThreadRunner(slots),
+            wakeups=self.wakeups,
+        )
+        return Worker(self.ids(), name or f"{socket.gethostname()}:{os.getpid()}", self.jobs, settings, tools)
+
+    def close(self) -> None:
+        self.store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def bootstrap(
+    settings: Settings,
+    *,
+    jobs: JobRegistry | None = None,
+    clock: Clock | None = None,
+    ids: Ids | None = None,
+    random: Random | None = None,
+    sleep: Sleep = sleep,
+) -> Application:
+    """Put an application together. No connection is made yet.
+
+    Args:
+        jobs: what this process knows to run; None accepts jobs of any type and runs none.
+        clock: like `ids`, `random` and `sleep`, for tests that give their own; None is this machine's.
+
+    Raises:
+        InvalidSetting: the database URL names nothing that Heimdex can use.
+    """
+    clock = clock or SystemClock()
+    ids, random, wakeups = ids or UuidSeven(), random or SystemRandom().random, LocalWakeups()
+    specify = new_job.specify if jobs is None else jobs.specify
+    tools = Tools(specify=specify, ids=ids, random=random, wake=lambda _: None)
+    store = _open_store(settings, clock=clock, tools=tools, wakeups=wakeups)
+    retry = RetryTransient(_retry_policy(settings), sleep=sleep, random=random)
+    bound = bound_handlers(store.unit_of_work)
+    return Application(
+        settings=settings,
+        jobs=jobs,
+        files=LocalFiles(),
+        retry_transient=retry,
+        patient_bus=MessageBus(bound, ids=ids, retry=retry),
+        bus=MessageBus(bound, ids=ids, retry=once),
+        store=store,
+        clock=clock,
+        ids=ids,
+        wakeups=wakeups,
+    )
+
+
+def bound_handlers(start_uow: StartUnitOfWork) -> Handlers:
+    """Return the handler of every command, with the units of work of one store."""
+    bound: Mapping[type[Command[object]], Callable[..., object]] = {
+        commands.CreateJobs: partial(handlers.create_jobs, start_uow=start_uow),
+        commands.CreateChildren: partial(handlers.create_children, start_uow=start_uow),
+        commands.ClaimJobs: partial(handlers.claim_jobs, start_uow=start_uow),
+        commands.FinishJobs: partial(handlers.finish_jobs, start_uow=start_uow),
+        commands.ReportJobs: partial(handlers.report_jobs, start_uow=start_uow),
+        commands.RenewLeases: partial(handlers.renew_leases, start_uow=start_uow),
+        commands.ExpireLeases: partial(handlers.expire_leases, start_uow=start_uow),
+        commands.MarkWorkerSeen: partial(handlers.mark_worker_seen, start_uow=start_uow),
+        commands.MarkWorkerGone: partial(handlers.mark_worker_gone, start_uow=start_uow),
+    }
+    return bound
+
+
+def worker_settings(settings: Settings) -> WorkerSettings:
+    """Return how the workers of these settings work."""
+    return WorkerSettings(
+        batch=settings.batch,
+        lease=_length(settings.lease_seconds),
+        renew=_length(settings.renew_seconds),
+        sweep=_length(settings.sweep_seconds),
+        poll=_length(settings.poll_seconds),
+        grace=_length(settings.grace_seconds),
+    )
+
+
+def discover_jobs(settings: Settings) -> JobRegistry:
+    """Return the job functions of the setting HEIMDEX_JOBS and of every installed package that offers some.
+
+    Raises:
+        InvalidSetting: what is named cannot be imported, or is no JobRegistry.
+        InvalidInput: a type is offered twice.
+    """
+    found = JobRegistry()
+    if settings.jobs is not None:
+        found.include(_registry(settings.jobs, partial(_load, settings.jobs)))
+    for offer in entry_points(group=JOBS_GROUP):
+        found.include(_registry(offer.value, offer.load))
+    return found
+
+
+def drive_jobs() -> JobRegistry:
+    """Return the jobs that ingest files, on this machine's file system; none without the extra `drive`."""
+    if find_spec("puremagic") is None or find_spec("imagesize") is None:
+        return JobRegistry()
+    # Here, so that a worker of other jobs does not load what only these need.
+    from heimdex.adapters.media_types import ContentMediaTypes  # noqa: PLC0415 - an extra
+    from heimdex.service_layer import drive  # noqa: PLC0415 - only with the extra
+
+    return drive.drive_jobs(LocalFiles(), ContentMediaTypes())
+
+
+def _open_store(settings: Settings, *, clock: Clock, tools: Tools, wakeups: Wakeups) -> Store:
+    if settings.database_url.startswith("memory:"):
+        return MemoryLedger(MemoryStore(clock), tools=tools, wakeups=wakeups)
+    # Here, so that memory alone loads neither SQLAlchemy nor a driver.
+    from heimdex.adapters.database import EngineSettings  # noqa: PLC0415 - as above
+    from heimdex.adapters.sql_store import SqlStore  # noqa: PLC0415 - as above
+
+    engine = EngineSettings(
+        pool_size=settings.pool_size,
+        max_overflow=settings.max_overflow,
+        pool_recycle=_length(settings.pool_recycle_seconds),
+        statement_timeout=_length(settings.statement_timeout_seconds),
+        lock_timeout=_length(settings.lock_timeout_seconds),
+    )
+    return SqlStore(settings.database_url, engine, clock=clock, tools=tools, wakeups=wakeups)
+
+
+def _retry_policy(settings: Settings) -> RetryPolicy:
+    return RetryPolicy(
+        tries=settings.retry_tries,
+        shortest=_length(settings.retry_shortest_seconds),
+        longest=_length(settings.retry_longest_seconds),
+    )
+
+
+def _load(place: str) -> object:
+    module, _, attribute = place.partition(":")
+    found: object = import_module(module)
+    for name in attribute.split("."):
+        found = getattr(found, name)
+    return found
+
+
+def _registry(place: str, load: Callable[[], object]) -> JobRegistry:
+    try:
+        found = load()
+        found = found() if callable(found) else found
+    except (ImportError, AttributeError) as error:
+        raise InvalidSetting("HEIMDEX_JOBS", place, f"name one that can be imported ({error})") from error
+    if not isinstance(found, JobRegistry):
+        raise InvalidSetting("HEIMDEX_JOBS", place, "name a JobRegistry, or a function that returns one")
+    return found
+
+
+def _length(seconds: float) -> timedelta:
+    return timedelta(seconds=seconds)

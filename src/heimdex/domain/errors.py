@@ -1,0 +1,223 @@
+"""Every error that Heimdex raises, one tree, each carrying its data.
+
+HeimdexError
+|-- InvalidInput (a ValueError)     a value from outside breaks a rule
+|   `-- InvalidSetting              an environment variable or option
+|-- InvalidPayload (a ValueError)   a document is not in the JSON subset; names the path inside it
+|-- UnknownJobType (a ValueError)   the registry has no such type
+|-- JobNotFound (a LookupError)     no such job, or a job of another organisation
+|-- IllegalTransition               the state machine does not allow it
+|-- IdempotencyConflict             same key, different job
+|-- UniqueViolation                 another unique constraint, by name
+|-- LeaseLost                       the writer no longer holds the job
+|-- FileProblem                     a file cannot be read; ends the job for that file alone
+|-- UnitOfWorkMisuse                a bug of the caller
+|   |-- NestedUnitOfWork            opened inside another one
+|   |-- UnitOfWorkNotOpen           used outside its block
+|   `-- UnscopedStatement           a statement without its organisation
+`-- DatabaseError                   the database said no
+    |-- TransientDatabaseError      rolled back for certain: the whole command may be tried again
+    |   `-- ConnectionLost          before COMMIT was sent
+    |-- CommitOutcomeUnknown        the connection was lost around COMMIT: look before trying again
+    |-- DatabaseUnavailable         no connection can be had, or it is read-only or full
+    |-- SchemaMissing               there is no schema yet
+    |-- SchemaMismatch              older or newer than this version of Heimdex
+    `-- DataRejected                the database refused a value that the domain let through
+"""
+
+from uuid import UUID
+
+from attrs import define
+
+_SHOWN_CHARACTERS = 80
+
+
+def shown(value: object) -> str:
+    """Return `repr(value)`, shortened so that an error stays readable and a document never lands in a log."""
+    try:
+        text = repr(value)
+    except ValueError:  # an integer with more digits than Python writes out
+        return f"a value of type {type(value).__name__}"
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}… ({len(text)} characters)"
+
+
+class HeimdexError(Exception):
+    """Root of the tree."""
+
+
+@define(slots=False, eq=False)
+class InvalidInput(HeimdexError, ValueError):
+    """A value from outside breaks a rule. `remedy` says what would be accepted."""
+
+    field: str
+    value: object
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.field}: {shown(self.value)} is not accepted; {self.remedy}"
+
+
+@define(slots=False, eq=False)
+class InvalidPayload(HeimdexError, ValueError):
+    """A document is outside the JSON subset. `path` is like `$.videos[2].name`; the offending value is not repeated."""
+
+    field: str
+    path: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.field}: at {self.path}: {self.problem}"
+
+
+class InvalidSetting(InvalidInput):
+    """A setting has no usable value; `field` is the name of the environment variable or option."""
+
+
+@define(slots=False, eq=False)
+class UnknownJobType(HeimdexError, ValueError):
+    """The registry has no such type."""
+
+    type: str
+    known: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"type: {shown(self.type)} is not registered; known types: {', '.join(self.known) or 'none'}"
+
+
+@define(slots=False, eq=False)
+class JobNotFound(HeimdexError, LookupError):
+    """No such job in this scope. A job of another organisation is not found either."""
+
+    job_id: UUID
+
+    def __str__(self) -> str:
+        return f"job {self.job_id} was not found in this organisation; check the id and the organisation"
+
+
+@define(slots=False, eq=False)
+class IllegalTransition(HeimdexError):
+    """The state machine has no such move from this status; nothing was changed."""
+
+    job_id: UUID | None
+    status: str | None
+    trigger: str
+    allowed: tuple[str, ...]
+
+    def __str__(self) -> str:
+        possible = ", ".join(self.allowed) or "nothing"
+        return f"job {self.job_id} is {self.status or 'new'}: {self.trigger} is not possible; possible: {possible}"
+
+
+@define(slots=False, eq=False)
+class IdempotencyConflict(HeimdexError):
+    """The key already belongs to a job with another type or payload."""
+
+    idempotency_key: str
+    job_id: UUID
+    stored_fingerprint: str
+    given_fingerprint: str
+
+    def __str__(self) -> str:
+        return (
+            f"idempotency_key: {shown(self.idempotency_key)} already belongs to job {self.job_id} with another type or "
+            f"payload (stored {self.stored_fingerprint}, given {self.given_fingerprint}); use a new key for a new job"
+        )
+
+
+@define(slots=False, eq=False)
+class UniqueViolation(HeimdexError):
+    """A unique constraint other than the idempotency key refused a row."""
+
+    constraint_name: str
+
+    def __str__(self) -> str:
+        return f"a row with the same values exists (constraint {self.constraint_name}); nothing was written"
+
+
+@define(slots=False, eq=False)
+class LeaseLost(HeimdexError):
+    """The writer's lease ended: it expired, was given back, or another worker claimed the job since."""
+
+    job_id: UUID
+    lease_seq: int
+
+    def __str__(self) -> str:
+        return f"lease {self.lease_seq} of job {self.job_id} has ended; nothing was changed, stop working on this job"
+
+
+@define(slots=False, eq=False)
+class FileProblem(HeimdexError):
+    """A file is not there, not readable, or nothing that has content. `code` is like "not_found", "not_a_file"."""
+
+    uri: str
+    code: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{shown(self.uri)}: {self.detail}"
+
+
+class UnitOfWorkMisuse(HeimdexError):
+    """A unit of work was used in a way that it does not allow."""
+
+
+class NestedUnitOfWork(UnitOfWorkMisuse):
+    """A unit of work was opened inside another one of the same thread and task."""
+
+    def __str__(self) -> str:
+        return "a unit of work is already open in this thread and task; use that one, or leave it first"
+
+
+class UnitOfWorkNotOpen(UnitOfWorkMisuse):
+    """A unit of work, or something from it, was used outside its `with` block."""
+
+    def __str__(self) -> str:
+        return "this unit of work is not open; use it inside `with app.unit_of_work(scope) as uow:`"
+
+
+@define(slots=False, eq=False)
+class UnscopedStatement(UnitOfWorkMisuse):
+    """A statement reached the database without a scope, or without its organisation."""
+
+    statement: str
+
+    def __str__(self) -> str:
+        return f"a statement without its organisation was refused: {self.statement[:200]}"
+
+
+@define(slots=False, eq=False)
+class DatabaseError(HeimdexError):
+    """The database said no. `detail` is the driver's first line, without parameters."""
+
+    detail: str
+
+    def __str__(self) -> str:
+        return self.detail
+
+
+class TransientDatabaseError(DatabaseError):
+    """Rolled back for certain (deadlock, serialisation failure, lost connection before COMMIT): try again."""
+
+
+class ConnectionLost(TransientDatabaseError):
+    """The connection was lost before COMMIT was sent."""
+
+
+class CommitOutcomeUnknown(DatabaseError):
+    """The connection was lost once COMMIT was under way. Look whether the rows are there; never repeat blindly."""
+
+
+class DatabaseUnavailable(DatabaseError):
+    """The database cannot be reached, or cannot be written."""
+
+
+class SchemaMissing(DatabaseError):
+    """The database has no Heimdex schema yet."""
+
+
+class SchemaMismatch(DatabaseError):
+    """The schema is older or newer than this version of Heimdex knows."""
+
+
+class DataRejected(DatabaseError):
+    """The database refused a value that the domain let through."""

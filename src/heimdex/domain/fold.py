@@ -1,0 +1,219 @@
+"""`apply`: the one place where an event changes a job. Folding a history with it gives the job's row."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import TypeAlias
+from uuid import UUID
+
+from attrs import fields_dict
+
+from heimdex.domain.errors import shown
+from heimdex.domain.events import NOTHING, JobEvent
+from heimdex.domain.job import Job
+from heimdex.domain.json_text import JsonValue, digest
+from heimdex.domain.rules import from_milliseconds, from_text
+from heimdex.domain.transitions import END_STATUSES, TRANSITIONS, Status, Trigger
+
+# Columns that no event carries. Payload and result are compared with the digests that the events do carry.
+BESIDE_EVENTS = frozenset({"payload_json", "result_json"})
+# A renewal moves lease_until and is no event.
+RENEWED = frozenset({"lease_until"})
+
+_Read: TypeAlias = Callable[[JsonValue], object]
+
+
+def _text(value: JsonValue) -> str:
+    if not isinstance(value, str):
+        raise TypeError("not a text")
+    return value
+
+
+def _text_or_none(value: JsonValue) -> str | None:
+    return None if value is None else _text(value)
+
+
+def _whole(value: JsonValue) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError("not a whole number")
+    return value
+
+
+def _number(value: JsonValue) -> float:
+    return value if isinstance(value, float) else float(_whole(value))
+
+
+def _length(value: JsonValue) -> timedelta:
+    return from_milliseconds(_whole(value))
+
+
+def _time(value: JsonValue) -> datetime:
+    return from_text(_text(value))
+
+
+def _uuid(value: JsonValue) -> UUID:
+    return UUID(_text(value))
+
+
+def _uuid_or_none(value: JsonValue) -> UUID | None:
+    return None if value is None else _uuid(value)
+
+
+# What a detail may carry for a column: its key there -> the job's attribute and how to read it.
+_CARRIED: Mapping[str, tuple[str, _Read]] = {
+    "type": ("type", _text),
+    "queue": ("queue", _text),
+    "priority": ("priority", _whole),
+    "max_attempts": ("max_attempts", _whole),
+    "backoff_policy": ("backoff_policy", _text),
+    "backoff_base_ms": ("backoff_base", _length),
+    "backoff_factor": ("backoff_factor", _number),
+    "backoff_cap_ms": ("backoff_cap", _length),
+    "backoff_jitter": ("backoff_jitter", _number),
+    "timeout_ms": ("timeout", _length),
+    "scheduled_at": ("scheduled_at", _time),
+    "idempotency_key": ("idempotency_key", _text_or_none),
+    "fingerprint": ("fingerprint", _text),
+    "requested_by": ("requested_by", _text),
+    "parent_id": ("parent_id", _uuid_or_none),
+    "attempt": ("attempt", _whole),
+    "crashes": ("crashes", _whole),
+    "claimed_by": ("claimed_by", _uuid),
+    "lease_until": ("lease_until", _time),
+    "stage": ("stage", _text_or_none),
+    "progress": ("progress", _whole),
+    "last_error_code": ("last_error_code", _text),
+    "last_error_message": ("last_error_message", _text),
+}
+
+
+def apply(job: Job | None, event: JobEvent) -> Job:
+    """Change `job` in place as `event` says, or make the job that a create event describes, and return it."""
+    if job is None:
+        job = _blank(event)
+    job.status = event.next_status
+    job.version = event.seq
+    job.updated_at = event.ts
+    job.finished_at = event.ts if event.next_status in END_STATUSES else None
+    if event.next_status is not Status.RUNNING:
+        job.claimed_by = job.lease_seq = job.lease_until = None
+    # The detail of a log event is the caller's own and carries no columns.
+    if event.trigger is not Trigger.LOG:
+        _apply_detail(job, event)
+    _apply_trigger(job, event)
+    return job
+
+
+def fold(events: Iterable[JobEvent]) -> Job | None:
+    """Return the job that a history, in the order of `seq`, leads to; None for an empty one.
+
+    Raises:
+        ValueError, TypeError: it is no history: an event does not follow the one before, or cannot be read.
+    """
+    job = None
+    for event in events:
+        _check_follows(job, event)
+        job = apply(job, event)
+    return job
+
+
+def explains(job: Job, events: Sequence[JobEvent]) -> tuple[str, ...]:
+    """Return the columns of `job` that its history does not lead to; empty when the history explains the row.
+
+    Payload and result are compared with the digests that the events carry; a renewed lease_until is left out.
+
+    Raises:
+        ValueError, TypeError: as for `fold`.
+    """
+    folded = fold(events)
+    if folded is None:
+        return tuple(fields_dict(Job))
+    compared = fields_dict(Job).keys() - BESIDE_EVENTS - RENEWED
+    different = {name for name in compared if getattr(job, name) != getattr(folded, name)}
+    if not _has_digest(job.payload_json, events[0].detail, "payload"):
+        different.add("payload_json")
+    # A job that has succeeded moves no more, so that its last event carries the result.
+    last = events[-1].detail if events[-1].trigger is Trigger.SUCCEED else NOTHING
+    if not _has_digest(job.result_json, last, "result"):
+        different.add("result_json")
+    return tuple(name for name in fields_dict(Job) if name in different)
+
+
+def _has_digest(text: str | None, detail: Mapping[str, JsonValue], name: str) -> bool:
+    carried = detail.get(f"{name}_sha256"), detail.get(f"{name}_bytes")
+    return carried == ((None, None) if text is None else (digest(text), len(text.encode())))
+
+
+def _check_follows(job: Job | None, event: JobEvent) -> None:
+    status, seq = (None, 1) if job is None else (job.status, job.version + 1)
+    same_job = job is None or (event.job_id, event.org_id) == (job.id, job.org_id)
+    legal = (event.trigger, event.next_status) in TRANSITIONS[status].items()
+    if not (same_job and legal and event.prev_status == status and event.seq == seq):
+        raise ValueError(
+            f"event {event.seq} ({event.prev_status} -> {event.next_status} by {event.trigger}) does not follow:"
+            f" the job is {status or 'new'} and its next event is {seq}"
+        )
+
+
+def _apply_trigger(job: Job, event: JobEvent) -> None:
+    match event.trigger:
+        case Trigger.CLAIM:
+            job.lease_seq = event.seq
+            job.started_at = job.started_at or event.ts
+            job.stage, job.progress = None, 0
+        case Trigger.SUCCEED:
+            job.progress = 100
+        case Trigger.REQUEST_CANCEL:
+            job.cancel_requested_at = event.ts
+        case Trigger.RETRY_BY_HAND:
+            job.cancel_requested_at = None
+
+
+def _apply_detail(job: Job, event: JobEvent) -> None:
+    for key, value in event.detail.items():
+        if key in _CARRIED:
+            attribute, read = _CARRIED[key]
+            try:
+                setattr(job, attribute, read(value))
+            except (ValueError, TypeError, OverflowError) as error:
+                raise ValueError(f"event {event.seq}: {key} cannot be {shown(value)}") from error
+
+
+def _blank(event: JobEvent) -> Job:
+    """Return the job that a create event begins, with every column that creation leaves empty."""
+    return Job(
+        id=event.job_id,
+        org_id=event.org_id,
+        parent_id=None,
+        type="",
+        queue="",
+        priority=0,
+        payload_json="{}",
+        result_json=None,
+        status=event.next_status,
+        attempt=0,
+        max_attempts=1,
+        backoff_policy="none",
+        backoff_base=timedelta(0),
+        backoff_factor=1.0,
+        backoff_cap=timedelta(0),
+        backoff_jitter=0.0,
+        timeout=timedelta(0),
+        scheduled_at=event.ts,
+        idempotency_key=None,
+        fingerprint="",
+        requested_by="",
+        stage=None,
+        progress=0,
+        claimed_by=None,
+        lease_seq=None,
+        lease_until=None,
+        crashes=0,
+        cancel_requested_at=None,
+        last_error_code=None,
+        last_error_message=None,
+        created_at=event.ts,
+        updated_at=event.ts,
+        started_at=None,
+        finished_at=None,
+        version=event.seq,
+    )

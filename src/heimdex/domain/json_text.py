@@ -1,0 +1,138 @@
+"""The JSON subset that payloads, results and details must stay in, and its one canonical text.
+
+Every store keeps this text unchanged, so that the same document is the same bytes everywhere.
+"""
+
+import json
+import math
+from hashlib import sha256
+from typing import TypeAlias, cast
+
+from heimdex.domain.errors import InvalidPayload, shown
+
+JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
+
+MAX_BYTES = 256 * 1024
+MAX_DEPTH = 32
+MAX_INTEGER = 2**53 - 1
+
+_SHORT_KEY = 40
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+_DECODER = json.JSONDecoder(parse_constant=_refuse)
+
+
+def canonical(value: object, field: str) -> str:
+    """Check `value` against the subset and return its canonical text.
+
+    Args:
+        field: what the document is ("payload", "result", "detail"), for the error.
+
+    Raises:
+        InvalidPayload: names the path of the first offending value.
+    """
+    _check(value, field, "$", MAX_DEPTH)
+    text = _ENCODER.encode(value)
+    size = len(text.encode())
+    if size > MAX_BYTES:
+        raise InvalidPayload(field, "$", f"{size:,} bytes of JSON; at most {MAX_BYTES:,} are accepted")
+    return text
+
+
+def trusted(value: JsonValue) -> str:
+    """Return the canonical text of a document that Heimdex itself built."""
+    return _ENCODER.encode(value)
+
+
+def decode(text: str) -> JsonValue:
+    """Return the document of a canonical text.
+
+    Raises:
+        ValueError: the text is not JSON (a row that was written past Heimdex).
+    """
+    try:
+        return cast("JsonValue", _DECODER.decode(text))
+    except RecursionError:
+        raise ValueError("the document is nested too deep to be read") from None
+
+
+def decode_object(text: str) -> dict[str, JsonValue]:
+    """Return the document of a text that holds an object."""
+    value = decode(text)
+    if not isinstance(value, dict):
+        raise TypeError("the document is not an object")
+    return value
+
+
+def digest(text: str) -> str:
+    """Return the SHA-256 of a canonical text, in hexadecimal."""
+    return sha256(text.encode()).hexdigest()
+
+
+def fingerprint(job_type: str, payload_json: str) -> str:
+    """Return what two creates with one idempotency key must share: SHA-256 over type, NUL and payload."""
+    return sha256(f"{job_type}\0{payload_json}".encode()).hexdigest()
+
+
+def printable(text: str, limit: int) -> str:
+    """Return `text` as every store accepts it: no NUL, no lone surrogates, at most `limit` characters."""
+    return text.replace("\0", "�").encode("utf-8", "replace").decode()[:limit]
+
+
+def _check(value: object, field: str, path: str, depth: int) -> None:
+    match value:
+        case None | bool():
+            pass
+        case str():
+            _check_text(value, field, path)
+        case int() | float():
+            _check_number(value, field, path)
+        case list() | tuple():
+            _check_depth(field, path, depth)
+            for index, item in enumerate(value):
+                _check(item, field, f"{path}[{index}]", depth - 1)
+        case dict():
+            _check_depth(field, path, depth)
+            for key, item in value.items():
+                _check_key(key, field, path)
+                _check(item, field, member(path, key), depth - 1)
+        case _:
+            raise InvalidPayload(field, path, f"a {type(value).__name__} is not JSON; convert it first")
+
+
+def member(path: str, key: str) -> str:
+    """Return the path of an object's member, as errors show it."""
+    # A key is the caller's text too: a strange or long one is quoted and cut.
+    return f"{path}.{key}" if key.isidentifier() and len(key) <= _SHORT_KEY else f"{path}[{shown(key)}]"
+
+
+def _check_number(value: float, field: str, path: str) -> None:
+    if isinstance(value, int) and not -MAX_INTEGER <= value <= MAX_INTEGER:
+        raise InvalidPayload(field, path, "an integer beyond ±(2^53 - 1); send it as a string")
+    if not math.isfinite(value):
+        raise InvalidPayload(field, path, "NaN and infinity are not JSON; send null or a string")
+
+
+def _check_key(key: object, field: str, path: str) -> None:
+    if not isinstance(key, str):
+        raise InvalidPayload(field, path, f"a key of type {type(key).__name__}; keys are strings")
+    _check_text(key, field, path)
+
+
+def _check_depth(field: str, path: str, depth: int) -> None:
+    if depth == 0:
+        raise InvalidPayload(field, path, f"nested more than {MAX_DEPTH} deep, or in a circle")
+
+
+def _check_text(value: str, field: str, path: str) -> None:
+    if "\0" in value:
+        raise InvalidPayload(field, path, "a NUL character; PostgreSQL cannot store it")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise InvalidPayload(field, path, "a lone surrogate; it has no UTF-8 form") from None

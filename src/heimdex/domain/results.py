@@ -1,0 +1,77 @@
+"""What the verbs of a repository hand back, and what a worker hands in."""
+
+from uuid import UUID
+
+from attrs import field, frozen
+
+from heimdex.domain.asset import NewAsset
+from heimdex.domain.events import JobEvent
+from heimdex.domain.job import Hold, Job
+from heimdex.domain.new_job import NewJob
+from heimdex.domain.outcomes import Outcome, Progress
+
+
+@frozen
+class Created:
+    """A job, and whether the idempotency key had already made it before (`replayed`)."""
+
+    job: Job
+    replayed: bool
+
+
+@frozen
+class JobWithEvents:
+    """A job and its history in the order of `seq`."""
+
+    job: Job
+    events: tuple[JobEvent, ...]
+
+
+@frozen
+class Effects:
+    """What a run wants written if and only if its success is accepted."""
+
+    assets: tuple[NewAsset, ...] = ()
+    children: tuple[NewJob, ...] = ()
+
+
+@frozen
+class Ending:
+    """The end of one run: the job as its holder knows it, the outcome, and a progress not yet written."""
+
+    job: Job
+    outcome: Outcome
+    progress: Progress | None = None
+    effects: Effects = field(factory=Effects)
+
+
+@frozen
+class Note:
+    """A line that a run adds to its job's history; the detail as canonical JSON text of an object."""
+
+    detail_json: str = field(repr=False)
+
+
+@frozen
+class Report:
+    """What a run that goes on has to say."""
+
+    hold: Hold
+    entry: Progress | Note
+
+
+@frozen
+class Refusal:
+    """A write by somebody who no longer held the job. Nothing of it was applied; it is recorded."""
+
+    job_id: UUID
+    lease_seq: int
+    trigger: str
+
+
+@frozen
+class Written:
+    """The answer to a batch of holders' writes, each part in the order of job ids: accepted jobs, refused writes."""
+
+    jobs: tuple[Job, ...]
+    refusals: tuple[Refusal, ...]

@@ -1,0 +1,18 @@
+"""A worker as people see it. Recovery never looks here: leases are on the jobs."""
+
+from datetime import datetime
+from uuid import UUID
+
+from attrs import define
+
+
+@define(slots=False, eq=False)
+class WorkerRecord:
+    """A worker process. `id` is new at every start; `types` and `queues` are what it claims."""
+
+    id: UUID
+    name: str
+    types: tuple[str, ...]
+    queues: tuple[str, ...]
+    started_at: datetime
+    seen_at: datetime

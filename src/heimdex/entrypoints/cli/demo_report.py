@@ -1,0 +1,94 @@
+"""What `heimdex demo` says about what it showed."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+from attrs import asdict
+
+from heimdex.entrypoints.cli import output
+from heimdex.entrypoints.cli.demonstration import Shown, Work
+from heimdex.service_layer.drive_check import DriveCheck
+
+_FINDINGS = 10
+_MEDIA_TYPES = 10
+
+
+def as_document(shown: Shown) -> dict[str, object]:
+    """Return the report as one JSON object; `lost` and `broken` are numbers, `findings` names the first few."""
+    check, work = shown.check, shown.work
+    return {
+        "database_url": shown.database_url,
+        "org_id": shown.org_id,
+        "paths": shown.paths,
+        "files": check.files,
+        "bytes": check.bytes,
+        "created": None if work is None else work.created,
+        "replayed": None if work is None else work.replayed,
+        "assets": dict(check.assets.most_common()),
+        "duplicates": check.duplicates,
+        "errors": dict(check.errors.most_common()),
+        "changed": check.changed,
+        "read_again": check.read_again,
+        "jobs": check.jobs,
+        "jobs_per_second": None if work is None else round(work.jobs / work.seconds, 1),
+        "lost": len(check.lost),
+        "broken": len(check.broken),
+        "findings": [asdict(finding) for finding in (*check.lost, *check.broken)[:_FINDINGS]],
+        "seconds": round(shown.seconds, 2),
+    }
+
+
+def print_report(shown: Shown) -> None:
+    output.print_pairs(_pairs(shown))
+    _print_assets(shown.check.assets)
+    findings = (*shown.check.lost, *shown.check.broken)
+    if findings:
+        output.print_line("")
+        output.print_table(["what is wrong", "with"], [(f.problem, f.subject) for f in findings[:_FINDINGS]])
+    if len(findings) > _FINDINGS:
+        output.print_line(f"and {len(findings) - _FINDINGS:,} more")
+
+
+def _print_assets(assets: Counter[str]) -> None:
+    rows = assets.most_common(_MEDIA_TYPES)
+    others = assets.total() - sum(count for _, count in rows)
+    if others:
+        rows.append(("others", others))
+    if rows:
+        output.print_line("")
+        output.print_table(["assets", "media type"], [(f"{count:,}", name) for name, count in rows], right=["assets"])
+
+
+def _pairs(shown: Shown) -> dict[str, str]:
+    check, work = shown.check, shown.work
+    pairs = {
+        "database": shown.database_url if shown.kept else f"{shown.database_url} (gone)",
+        "organisation": str(shown.org_id),
+        "files": f"{check.files:,} with {check.bytes:,} bytes",
+        "duplicates": f"{check.duplicates:,} have the content of another file",
+    }
+    if work is not None:
+        pairs |= _done(check, work)
+    pairs["jobs"] = _counts(check.jobs.items())
+    if check.errors:
+        pairs["errors"] = _counts(check.errors.items())
+    if check.changed:
+        pairs["changed"] = f"{check.changed:,} are no longer as they were walked; their content was not compared"
+    pairs["checked"] = f"each file and each history; {check.read_again:,} files were read again"
+    pairs["lost"] = f"{len(check.lost):,}"
+    pairs["broken"] = f"{len(check.broken):,}"
+    pairs["seconds"] = f"{shown.seconds:.1f}"
+    return pairs
+
+
+def _done(check: DriveCheck, work: Work) -> dict[str, str]:
+    everything = work.created == 0 and work.replayed == check.files
+    return {
+        "created": f"{work.created:,}",
+        "replayed": "all: they were ingested before, and nothing has changed" if everything else f"{work.replayed:,}",
+        "speed": f"{work.jobs / work.seconds:,.0f} jobs a second, for {work.seconds:.1f} s",
+    }
+
+
+def _counts(counts: Iterable[tuple[str, int]]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in counts if count)

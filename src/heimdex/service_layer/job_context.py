@@ -1,0 +1,156 @@
+"""What a job function gets beside its payload."""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from itertools import islice
+from typing import TypeAlias
+from uuid import UUID
+
+from attrs import evolve, frozen
+
+from heimdex.domain.asset import NewAsset
+from heimdex.domain.errors import InvalidInput, UniqueViolation
+from heimdex.domain.job import Job
+from heimdex.domain.json_text import JsonValue, canonical
+from heimdex.domain.new_job import DEFAULT_QUEUE, JobLimits, NewJob
+from heimdex.domain.outcomes import Progress
+from heimdex.domain.results import Created, Note
+from heimdex.service_layer.run import Run
+
+CreateChildren: TypeAlias = Callable[[Sequence[NewJob]], Sequence[Created]]
+CheckJob: TypeAlias = Callable[[NewJob], NewJob]
+
+MAX_CHILDREN = 1_000
+"""How many jobs `create` keeps for one run; `create_many` has no limit."""
+
+_BATCH = 1_000
+_log = logging.LoggerAdapter[logging.Logger]
+
+
+@frozen
+class CreatedCounts:
+    """How many jobs were made, and how many had been made before."""
+
+    created: int
+    replayed: int
+
+
+class AssetBuffer:
+    """The assets of one run. They are recorded if and only if its success is accepted."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def add(
+        self, uri: str, *, media_type: str, size: int, sha256: str, metadata: dict[str, JsonValue] | None = None
+    ) -> None:
+        """Record an asset with the finish of this job. `size` in bytes, `sha256` in hexadecimal.
+
+        Raises:
+            LeaseLost: this run no longer holds the job.
+            UniqueViolation: this run has added an asset with this uri.
+        """
+        self._run.check_held()
+        asset = NewAsset.of(uri, media_type=media_type, size=size, sha256=sha256, metadata=metadata)
+        if asset.uri in self._run.assets:
+            raise UniqueViolation("uq_asset_org_job_uri")
+        self._run.assets[asset.uri] = asset
+
+
+class JobContext:
+    """Every call raises LeaseLost once this run no longer holds the job: after a timeout, or when the lease is gone."""
+
+    def __init__(self, run: Run, create_children: CreateChildren, check_job: CheckJob) -> None:
+        self._run = run
+        self._create_children = create_children
+        self._check_job = check_job
+        self.assets = AssetBuffer(run)
+        self.logger = _log(
+            logging.getLogger(f"heimdex.job.{run.job.type}"),
+            {"job_id": str(run.job.id), "org_id": str(run.job.org_id), "attempt": run.job.attempt},
+        )
+
+    @property
+    def job(self) -> Job:
+        """The job as it was claimed, a copy."""
+        return evolve(self._run.job)
+
+    @property
+    def org_id(self) -> UUID:
+        return self._run.job.org_id
+
+    def check(self) -> None:
+        """Do nothing while this run holds the job; for long loops.
+
+        Raises:
+            LeaseLost: it no longer does.
+        """
+        self._run.check_held()
+
+    def progress(self, percent: int, *, stage: str | None = None) -> None:
+        """Say how far the run is. May be called often: at most one event a second is written, the last one always."""
+        self._run.check_held()
+        self._run.progress = Progress(stage, percent)
+
+    def log(self, detail: Mapping[str, JsonValue]) -> None:
+        """Add a note to the job's history, within about a second.
+
+        Raises:
+            InvalidPayload: it is outside the JSON subset.
+        """
+        self._run.check_held()
+        self._run.notes.append(Note(canonical(dict(detail), "detail")))
+
+    def create(
+        self,
+        type: str,
+        payload: object = None,
+        *,
+        queue: str = DEFAULT_QUEUE,
+        priority: int = 0,
+        scheduled_at: datetime | None = None,
+        idempotency_key: str | None = None,
+        requested_by: str | None = None,
+        limits: JobLimits | None = None,
+    ) -> None:
+        """Create a child job with the finish of this one, at most 1,000 a run. `requested_by` is the parent's if None.
+
+        Raises:
+            InvalidInput: it is one too many; use `create_many`.
+            InvalidPayload, UnknownJobType: it could not be created.
+        """
+        self._run.check_held()
+        if len(self._run.children) == MAX_CHILDREN:
+            raise InvalidInput("children", MAX_CHILDREN + 1, f"create at most {MAX_CHILDREN:,}, or use create_many")
+        new = NewJob(
+            type,
+            {} if payload is None else payload,
+            queue=queue,
+            priority=priority,
+            scheduled_at=scheduled_at,
+            idempotency_key=idempotency_key,
+            requested_by=requested_by,
+            limits=limits,
+        )
+        self._run.children.append(self._check_job(new))
+
+    def create_many(self, new_jobs: Iterable[NewJob]) -> CreatedCounts:
+        """Create child jobs at once, 1,000 in each transaction, each of which checks that this run holds the job.
+
+        A run that is repeated after a crash creates them again, so each needs an idempotency key.
+
+        Raises:
+            InvalidInput: one has no idempotency key. Those of the batches before are there.
+        """
+        created = replayed = 0
+        waiting = iter(new_jobs)
+        while batch := list(islice(waiting, _BATCH)):
+            self._run.check_held()
+            for new in batch:
+                if new.idempotency_key is None:
+                    raise InvalidInput("idempotency_key", None, "give each child of create_many one, or use create")
+            answers = self._create_children(batch)
+            before = sum(answer.replayed for answer in answers)
+            created, replayed = created + len(answers) - before, replayed + before
+        return CreatedCounts(created, replayed)

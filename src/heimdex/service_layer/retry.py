@@ -1,0 +1,59 @@
+"""Trying a whole command again when the database rolled it back for no fault of its own."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TypeVar
+
+from attrs import frozen
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
+
+from heimdex.domain.errors import TransientDatabaseError
+from heimdex.service_layer.ports import Random, Sleep
+
+Answer = TypeVar("Answer")
+
+
+@frozen(kw_only=True)
+class RetryPolicy:
+    """How often a command is tried, and how long it waits in between: from `shortest` on, doubled, up to `longest`.
+
+    Up to as much again is left to chance, so that those who failed in one moment do not come back in one moment.
+    """
+
+    tries: int = 3
+    shortest: timedelta = timedelta(seconds=1)
+    longest: timedelta = timedelta(seconds=10)
+
+    def wait(self, tries_made: int, random: float) -> timedelta:
+        full = min(self.shortest * (1 << tries_made), self.longest)
+        return min(max(full * (0.5 + random / 2), self.shortest), self.longest)
+
+
+def once(act: Callable[[], Answer]) -> Answer:
+    """Call something and let every error through."""
+    return act()
+
+
+class RetryTransient:
+    """Calls something again after a TransientDatabaseError; the last error is raised as it is.
+
+    What is called must be a whole unit of work or more: inside one, what was rolled back cannot be repeated.
+    """
+
+    def __init__(self, policy: RetryPolicy, *, sleep: Sleep, random: Random) -> None:
+        self._policy = policy
+        self._sleep = sleep
+        self._random = random
+
+    def __call__(self, act: Callable[[], Answer]) -> Answer:
+        retrying = Retrying(
+            stop=stop_after_attempt(self._policy.tries),
+            wait=self._wait,
+            retry=retry_if_exception_type(TransientDatabaseError),
+            sleep=lambda seconds: self._sleep(timedelta(seconds=seconds)),
+            reraise=True,
+        )
+        return retrying(act)
+
+    def _wait(self, state: RetryCallState) -> float:
+        return self._policy.wait(state.attempt_number, self._random()).total_seconds()

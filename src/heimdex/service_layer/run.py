@@ -1,0 +1,86 @@
+"""One claimed job on its way through a worker, and what its function made so far."""
+
+from collections import deque
+from typing import TypeAlias
+
+from attrs import define, field
+
+from heimdex.domain.asset import NewAsset
+from heimdex.domain.errors import InvalidInput, LeaseLost
+from heimdex.domain.job import Hold, Job
+from heimdex.domain.new_job import NewJob
+from heimdex.domain.outcomes import Outcome, Progress, Succeed
+from heimdex.domain.results import Effects, Ending, Note, Report
+
+Entry: TypeAlias = Progress | Note
+
+
+@define(eq=False)
+class Run:
+    """What the worker's loop and the thread that runs the function share; each attribute says who writes it."""
+
+    job: Job
+    hold: Hold
+    # The worker's monotonic time at which the lease ends unless it is renewed. Written by the loop.
+    lease_ends: float
+    # Whether the runner has it, and whether its lease has been renewed. Written by the loop.
+    submitted: bool = False
+    renewed: bool = False
+    # Monotonic time. Written by the thread.
+    started_at: float | None = None
+    # Whether the function may still write: cleared by the loop when the hold has ended.
+    held: bool = True
+    # The last progress, and the notes not yet written. Added by the thread, taken by the loop.
+    progress: Progress | None = None
+    notes: "deque[Note]" = field(factory=deque)
+    # Written by the thread, read by the loop once the function has returned. Assets by their uri.
+    assets: dict[str, NewAsset] = field(factory=dict)
+    children: list[NewJob] = field(factory=list)
+    # Whoever takes the turn decides: the thread that starts the function, or the loop that gives the job back.
+    _turn: "deque[None]" = field(factory=lambda: deque([None]), init=False)
+    _written: Progress | None = field(default=None, init=False)
+
+    @classmethod
+    def of(cls, job: Job, *, lease_ends: float) -> "Run":
+        """Return the run of a job as its claim returned it."""
+        if job.hold is None:
+            raise InvalidInput("job", str(job.id), "give a job as its claim returned it")
+        return cls(job, job.hold, lease_ends)
+
+    @property
+    def deadline(self) -> float | None:
+        """The monotonic time at which it has run for its timeout; None before it has started."""
+        return None if self.started_at is None else self.started_at + self.job.timeout.total_seconds()
+
+    def take_turn(self) -> bool:
+        """Return True to the first who asks, in whatever thread."""
+        try:
+            self._turn.pop()
+        except IndexError:
+            return False
+        return True
+
+    def check_held(self) -> None:
+        if not self.held:
+            raise LeaseLost(self.hold.job_id, self.hold.lease_seq)
+
+    def unwritten_reports(self) -> list[Report]:
+        progress = self.unwritten_progress()
+        return self.unwritten_notes() + ([] if progress is None else [Report(self.hold, progress)])
+
+    def unwritten_notes(self) -> list[Report]:
+        return [Report(self.hold, self.notes.popleft()) for _ in range(len(self.notes))]
+
+    def unwritten_progress(self) -> Progress | None:
+        """Return the last progress unless it was returned before; what came between two calls is left out."""
+        last = self.progress
+        if last is self._written:
+            return None
+        self._written = last
+        return last
+
+    def ending(self, outcome: Outcome) -> Ending:
+        """Return the end of this run; what its function made belongs to it only when it is a success."""
+        succeeds = isinstance(outcome, Succeed)
+        effects = Effects(tuple(self.assets.values()), tuple(self.children)) if succeeds else Effects()
+        return Ending(self.job, outcome, progress=self.unwritten_progress(), effects=effects)

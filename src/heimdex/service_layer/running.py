@@ -1,0 +1,56 @@
+"""One run of a job function, from the payload to the outcome."""
+
+import traceback
+
+from heimdex.domain.errors import HeimdexError
+from heimdex.domain.json_text import canonical
+from heimdex.domain.outcomes import Cancel, Fail, Outcome, Snooze, Succeed
+from heimdex.service_layer.job_context import JobContext
+from heimdex.service_layer.job_registry import RegisteredJob
+from heimdex.service_layer.payloads import result_document
+
+
+def run_function(registered: RegisteredJob, context: JobContext) -> Outcome:
+    """Run a job function and return how it ended. Never raises."""
+    try:
+        payload = registered.form.rebuild(context.job.payload)
+    except Exception as error:  # noqa: BLE001 - also a row that was written past Heimdex fails alone
+        # Another try would read the same payload.
+        return Fail("bad_payload", _without_value(error), permanent=True)
+    try:
+        result = registered.function(payload, context)
+    except BaseException as error:  # noqa: BLE001 - whatever a job function raises, and be it SystemExit, is its failure
+        return Fail(type(error).__name__, _message(error), traceback=_traceback(error))
+    return _outcome(result)
+
+
+def _outcome(result: object) -> Outcome:
+    if isinstance(result, Snooze | Cancel | Fail):
+        return result
+    if result is None:
+        return Succeed()
+    try:
+        return Succeed(canonical(result_document(result), "result"))
+    except Exception as error:  # noqa: BLE001 - a class may raise what it likes when it is converted
+        return Fail("bad_result", _without_value(error), permanent=True)
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error) or type(error).__name__
+    except Exception:  # noqa: BLE001 - an error whose text cannot be had is still that error
+        return type(error).__name__
+
+
+def _without_value(error: Exception) -> str:
+    """Return the text of an error of ours, which holds no value, or only the name of another's."""
+    return str(error) if isinstance(error, HeimdexError) else type(error).__name__
+
+
+def _traceback(error: BaseException) -> str | None:
+    """Return the traceback without values of variables, and without our own frame at its head."""
+    below = error.__traceback__ and error.__traceback__.tb_next
+    try:
+        return "".join(traceback.format_exception(type(error), error, below))
+    except Exception:  # noqa: BLE001 - as in _message
+        return None

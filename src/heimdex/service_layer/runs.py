@@ -1,0 +1,126 @@
+"""What one worker holds: its runs, the functions that outlive theirs, and what is not yet written.
+
+Only the worker's loop calls this. What a run shares with the thread of its function is in `Run`.
+"""
+
+import logging
+from collections.abc import Collection, Iterable
+from datetime import timedelta
+
+from attrs import define, field
+
+from heimdex.domain.errors import shown
+from heimdex.domain.job import Hold, Job
+from heimdex.domain.outcomes import Fail, Outcome, Release, Snooze
+from heimdex.domain.results import Ending, Report
+from heimdex.service_layer.run import Run
+
+STOPPING = Release("the worker stops")
+NOT_STARTED = Release("its lease ran out before it was started")
+WAITED = Release("it waited for jobs that take longer than expected")
+# A suspect is the first to be claimed again: so that others get their turn, not before this.
+SUSPECT_WAITED = Snooze(timedelta(minutes=1))
+
+
+@define(eq=False)
+class Runs:
+    # By hold, since the same job may be claimed again before its first run here is known to be lost.
+    held: dict[Hold, Run] = field(factory=dict, init=False)
+    # Functions that go on after their hold has ended: each takes a slot until it returns.
+    stuck: list[Run] = field(factory=list, init=False)
+    endings: list[Ending] = field(factory=list, init=False)
+    reports: list[Report] = field(factory=list, init=False)
+    _log: logging.Logger = field(factory=lambda: logging.getLogger("heimdex.worker"), init=False)
+
+    @property
+    def unwritten(self) -> int:
+        return len(self.endings) + len(self.reports)
+
+    @property
+    def with_suspect(self) -> bool:
+        return any(run.job.suspect for run in self.held.values())
+
+    def busy(self, since: float) -> int:
+        """Return how many slots are taken by functions that have run since then, or longer."""
+        long = [run for run in self.held.values() if run.started_at is not None and run.started_at <= since]
+        return len(long) + len(self.stuck)
+
+    def add(self, job: Job, *, lease_ends: float) -> None:
+        run = Run.of(job, lease_ends=lease_ends)
+        self.held[run.hold] = run
+
+    def to_submit(self) -> list[Run]:
+        """Return the runs to be given to the runner now. A suspect is one once it is the only run here."""
+        waiting = [run for run in self.held.values() if not run.submitted]
+        return [run for run in waiting if not run.job.suspect or len(self.held) == 1]
+
+    def moments(self) -> list[float]:
+        """Return when deadlines pass and leases end."""
+        deadlines = [run.deadline for run in self.held.values() if run.deadline is not None]
+        return deadlines + [run.lease_ends for run in self.held.values()]
+
+    def take_back(self, run: Run, outcome: Outcome) -> None:
+        """Take in that the function of a run has returned. If its hold has ended before, only the slot comes back."""
+        if run.held:
+            self._end(run, outcome)
+        else:
+            self.stuck.remove(run)
+
+    def collect_reports(self) -> None:
+        for run in self.held.values():
+            self.reports += run.unwritten_reports()
+
+    def end_overdue(self, now: float) -> None:
+        """End the runs that have used up their timeout, and those whose lease has ended by the worker's own clock."""
+        lost = []
+        for run in list(self.held.values()):
+            if run.deadline is not None and now >= run.deadline:
+                self._leave(run)
+                self._end(run, Fail("timeout", f"it ran longer than {run.job.timeout}"))
+            elif now >= run.lease_ends:
+                lost.append(run)
+        self.give_back(lost, NOT_STARTED)
+        self.lose([run for run in lost if run.held])
+
+    def lose(self, runs: Collection[Run]) -> None:
+        """Let go of runs whose jobs may be somebody else's; whoever holds a job decides what becomes of it."""
+        for run in runs:
+            self._leave(run)
+            self._let_go(run)
+        if runs:
+            ids = ", ".join(str(run.job.id) for run in runs)
+            self._log.warning("lost the leases of %d jobs: %s", len(runs), shown(ids))
+
+    def give_back(self, runs: Iterable[Run], outcome: Outcome) -> None:
+        """End those of the runs that have not started."""
+        for run in list(runs):
+            if run.take_turn():
+                self._end(run, outcome)
+
+    def give_back_waiting(self) -> None:
+        """Give back what has waited here since before its last renewal: another worker may have a slot."""
+        waited = [run for run in self.held.values() if run.renewed]
+        self.give_back([run for run in waited if run.job.suspect], SUSPECT_WAITED)
+        self.give_back([run for run in waited if not run.job.suspect], WAITED)
+
+    def stop(self) -> None:
+        """End every run, started or not."""
+        for run in list(self.held.values()):
+            self._leave(run)
+            self._end(run, STOPPING)
+
+    def _end(self, run: Run, outcome: Outcome) -> None:
+        """Keep what became of a run until it is written."""
+        self._let_go(run)
+        self.reports += run.unwritten_notes()
+        self.endings.append(run.ending(outcome))
+
+    def _let_go(self, run: Run) -> None:
+        # From now on its function may write nothing.
+        run.held = False
+        del self.held[run.hold]
+
+    def _leave(self, run: Run) -> None:
+        """Part from the function of a run, whether it has started or never will."""
+        if not run.take_turn():
+            self.stuck.append(run)

@@ -1,0 +1,229 @@
+"""The worker: one loop that claims, runs and finishes, and waits in one place.
+
+It owns no thread, no lock and no sleep: code runs through the Runner port, and whatever happens elsewhere comes in
+through the inbox. So a simulator can drive it step by step.
+"""
+
+import logging
+import math
+from collections.abc import Sequence
+from datetime import timedelta
+from functools import partial
+from uuid import UUID
+
+from attrs import frozen
+
+from heimdex.domain.commands import CreateChildren
+from heimdex.domain.errors import DatabaseError
+from heimdex.domain.new_job import NewJob
+from heimdex.domain.outcomes import Outcome
+from heimdex.domain.results import Created
+from heimdex.domain.scope import Tenant
+from heimdex.service_layer.exchange import Exchange
+from heimdex.service_layer.job_context import JobContext
+from heimdex.service_layer.job_registry import JobRegistry
+from heimdex.service_layer.message_bus import MessageBus
+from heimdex.service_layer.pace import SECONDS_AHEAD, Pace, WorkerSettings
+from heimdex.service_layer.ports import Clock, Inbox, Runner, Wakeups
+from heimdex.service_layer.run import Run
+from heimdex.service_layer.running import run_function
+from heimdex.service_layer.runs import STOPPING, WAITED, Runs
+
+NO_SLOT_LEFT = 1
+
+_AT_ONCE = timedelta(0)
+# After a failure of the database nothing is asked of it for so long.
+_TROUBLE_SECONDS = 1.0
+# What could not be written so long after the grace is left to the reaper of another worker.
+_LAST_SECONDS = 2.0
+
+
+@frozen(kw_only=True)
+class WorkerTools:
+    """What a worker needs from outside.
+
+    Args:
+        bus: tries each command once: the loop tries again by itself, and renews meanwhile.
+        patient_bus: for what job functions ask for: it may wait and try again.
+    """
+
+    bus: MessageBus
+    patient_bus: MessageBus
+    clock: Clock
+    inbox: Inbox
+    runner: Runner
+    wakeups: Wakeups
+
+
+class Worker:
+    """Runs jobs of every organisation until it is stopped. `worker_id` is new at every start."""
+
+    def __init__(
+        self, worker_id: UUID, name: str, jobs: JobRegistry, settings: WorkerSettings, tools: WorkerTools
+    ) -> None:
+        self.id = worker_id
+        self.name = name
+        self.stopped = False
+        self.exit_code = 0
+        self._log = logging.getLogger("heimdex.worker")
+        self._jobs = jobs
+        self._settings = settings
+        self._tools = tools
+        self._runs = Runs()
+        self._pace = Pace(slots=tools.runner.slots, most=max(settings.batch, tools.runner.slots))
+        self._exchange = Exchange(
+            worker_id=worker_id,
+            name=name,
+            jobs=jobs,
+            settings=settings,
+            bus=tools.bus,
+            clock=tools.clock,
+            runs=self._runs,
+        )
+        self._quiet_until = tools.clock.monotonic()
+        self._stop_at: float | None = None
+        self._no_slot_since: float | None = None
+        self._unsubscribe = tools.wakeups.subscribe(self._wake)
+
+    def run(self) -> int:
+        """Work until stopped; return the exit code: 0, or 1 when every slot was taken by a function that hangs."""
+        try:
+            while not self.stopped:
+                self.step()
+        finally:
+            self.close()
+        return self.exit_code
+
+    def stop(self) -> None:
+        """Ask the worker to stop: running jobs get the grace, all others are given back. A second time ends the grace.
+
+        May be called from any thread and from a signal handler.
+        """
+        self._tools.inbox.put(self._begin_to_stop)
+
+    def step(self) -> None:
+        """Wait until there is something to do, at most until the next thing is due, and do it."""
+        inbox = self._tools.inbox
+        message = inbox.get(self._patience())
+        while message is not None:
+            message()
+            message = inbox.get(_AT_ONCE)
+        self._end_overdue()
+        self._talk_to_the_ledger()
+        self._start()
+        self._see_whether_to_end()
+
+    def close(self) -> None:
+        """Leave: take no more wake-ups and no more work, and remove this worker from those on record."""
+        self._unsubscribe()
+        self._tools.runner.close()
+        self._exchange.sign_off()
+
+    # What comes in through the inbox
+
+    def _wake(self) -> None:
+        self._tools.inbox.put(self._become_hungry)
+
+    def _become_hungry(self) -> None:
+        self._exchange.hungry = True
+
+    def _begin_to_stop(self) -> None:
+        grace = _AT_ONCE if self._stop_at is not None else self._settings.grace
+        self._stop_at = self._now() + grace.total_seconds()
+        self._runs.give_back(self._runs.held.values(), STOPPING)
+
+    def _take_back(self, run: Run, outcome: Outcome, seconds: float) -> None:
+        self._pace.observe(seconds)
+        self._runs.take_back(run, outcome)
+
+    # Runs
+
+    def _start(self) -> None:
+        for run in self._runs.to_submit():
+            run.submitted = True
+            self._tools.runner.submit(partial(self._work, run))
+
+    def _work(self, run: Run) -> None:
+        """Run the function. This method and `_create_children` are what runs outside the loop."""
+        if not run.take_turn():
+            return
+        run.started_at = began = self._now()
+        context = JobContext(run, partial(self._create_children, run), self._jobs.checked)
+        outcome = run_function(self._jobs.get(run.job.type), context)
+        self._tools.inbox.put(partial(self._take_back, run, outcome, self._now() - began))
+
+    def _create_children(self, run: Run, new_jobs: Sequence[NewJob]) -> Sequence[Created]:
+        job = run.job
+        scope = Tenant(job.org_id, actor=job.requested_by, source=f"job {job.id}")
+        command = CreateChildren(scope=scope, parent=job, new_jobs=new_jobs, lease=self._settings.lease)
+        return self._tools.patient_bus.handle(command)
+
+    def _end_overdue(self) -> None:
+        now = self._now()
+        self._runs.end_overdue(now)
+        if self._stop_at is None:
+            self._look_for_slots(now)
+        elif now >= self._stop_at:
+            self._runs.stop()
+
+    def _look_for_slots(self, now: float) -> None:
+        """End this worker when for the length of a grace every slot was taken by a function that should have ended."""
+        if len(self._runs.stuck) < self._tools.runner.slots:
+            self._no_slot_since = None
+        elif self._no_slot_since is None:
+            self._no_slot_since = now
+            self._runs.give_back(self._runs.held.values(), WAITED)
+        elif now >= self._no_slot_since + self._settings.grace.total_seconds():
+            self._log.critical("every slot is taken by a job function that does not return: this worker ends")
+            self.exit_code = NO_SLOT_LEFT
+            self._stop_at = now
+
+    # The ledger
+
+    def _talk_to_the_ledger(self) -> None:
+        """Tell what is new, and ask for what is due. What fails is tried again later."""
+        if self._now() < self._quiet_until:
+            return
+        try:
+            # First, since the others may wait for a lock that somebody else has.
+            self._exchange.renew()
+            self._exchange.report()
+            self._exchange.finish()
+            self._exchange.expire()
+            self._exchange.claim(self._room())
+        except DatabaseError as error:
+            self._log.warning("the database failed, trying again: %s", error)
+            self._quiet_until = self._now() + _TROUBLE_SECONDS
+            self._exchange.hold_off(self._quiet_until + _TROUBLE_SECONDS)
+
+    def _room(self) -> int:
+        """Return how many jobs to claim now. Beside a suspect, none: it runs alone."""
+        if self._stop_at is not None or self._runs.with_suspect:
+            return 0
+        busy = self._runs.busy(self._now() - SECONDS_AHEAD)
+        return self._pace.room(len(self._runs.held) + len(self._runs.stuck) - busy, busy)
+
+    # Time
+
+    def _now(self) -> float:
+        return self._tools.clock.monotonic()
+
+    def _patience(self) -> timedelta:
+        """Return how long to wait for something to come in, in whole milliseconds: a shorter wait would be none."""
+        now = self._now()
+        moments = [max(self._exchange.due_at(now, self._room()), self._quiet_until), *self._runs.moments()]
+        if self._stop_at is not None:
+            moments.append(self._stop_at if self._runs.held else self._stop_at + _LAST_SECONDS)
+        elif self._no_slot_since is not None:
+            moments.append(self._no_slot_since + self._settings.grace.total_seconds())
+        return timedelta(milliseconds=max(math.ceil((min(moments) - now) * 1000), 0))
+
+    def _see_whether_to_end(self) -> None:
+        if self._stop_at is None or self._runs.held:
+            return
+        unwritten = self._runs.unwritten
+        if unwritten and self._now() < self._stop_at + _LAST_SECONDS:
+            return
+        if unwritten:
+            self._log.error("%d ends and reports could not be written; their leases will run out", unwritten)
+        self.stopped = True

@@ -1,0 +1,61 @@
+"""Fixtures for stores: databases are migrated once per process, and emptied or copied for each test."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.memory_stores import MemoryHarness
+from tests.postgres_server import PostgresServer
+from tests.sql_stores import PostgresHarness, SqliteHarness, migrated_postgres, migrated_sqlite
+from tests.stores import StoreHarness
+
+
+@pytest.fixture(scope="session")
+def migrated_sqlite_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return migrated_sqlite(tmp_path_factory.mktemp("migrated"))
+
+
+@pytest.fixture(scope="session")
+def migrated_postgres_url(postgres_server: PostgresServer) -> str:
+    return migrated_postgres(postgres_server)
+
+
+@pytest.fixture
+def memory_store() -> MemoryHarness:
+    return MemoryHarness()
+
+
+@pytest.fixture
+def sqlite_store(migrated_sqlite_file: Path, tmp_path: Path) -> Iterator[SqliteHarness]:
+    store = SqliteHarness(migrated_sqlite_file, tmp_path)
+    yield store
+    store.close()
+
+
+@pytest.fixture(scope="session")
+def lasting_postgres_store(migrated_postgres_url: str) -> Iterator[PostgresHarness]:
+    store = PostgresHarness(migrated_postgres_url)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def postgres_store(lasting_postgres_store: PostgresHarness) -> PostgresHarness:
+    lasting_postgres_store.start_anew()
+    return lasting_postgres_store
+
+
+@pytest.fixture(params=["memory_store", "sqlite_store", "postgres_store"])
+def store(request: pytest.FixtureRequest) -> StoreHarness:
+    """Return each store in turn."""
+    harness: StoreHarness = request.getfixturevalue(request.param)
+    return harness
+
+
+@pytest.fixture
+def lock_step(
+    memory_store: MemoryHarness, sqlite_store: SqliteHarness, postgres_store: PostgresHarness
+) -> Sequence[StoreHarness]:
+    """Return one store of each kind, memory first."""
+    return memory_store, sqlite_store, postgres_store

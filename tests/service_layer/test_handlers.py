@@ -1,0 +1,347 @@
+"""The command handlers where something goes wrong: commits of unknown outcome, effects that are refused, lost holds."""
+
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+from attrs import evolve
+
+from heimdex.domain.asset import NewAsset
+from heimdex.domain.commands import ClaimJobs, CreateChildren, CreateJobs, FinishJobs, MarkWorkerGone, MarkWorkerSeen
+from heimdex.domain.errors import (
+    CommitOutcomeUnknown,
+    ConnectionLost,
+    DatabaseUnavailable,
+    DataRejected,
+    IdempotencyConflict,
+    InvalidInput,
+    InvalidPayload,
+    JobNotFound,
+    LeaseLost,
+    TransientDatabaseError,
+    UniqueViolation,
+    UnknownJobType,
+)
+from heimdex.domain.job import Job
+from heimdex.domain.new_job import NewJob
+from heimdex.domain.outcomes import Fail, Progress, Succeed
+from heimdex.domain.results import Created, Effects, Ending
+from heimdex.domain.scope import Scope, Tenant
+from heimdex.domain.transitions import Status, Trigger
+from heimdex.service_layer.handlers import create_jobs
+from heimdex.service_layer.ports import JobFilter, UnitOfWork
+from tests.service_layer.faults import FaultyUnitOfWork, after_commit, before_commit
+from tests.service_layer.worker_harness import ORG, SYSTEM, TENANT, HandLedger, nothing, registry
+
+CUT = CommitOutcomeUnknown("the line was cut")
+WORKER = UUID(int=99)
+LEASE = timedelta(seconds=30)
+
+
+@pytest.fixture
+def ledger() -> HandLedger:
+    return HandLedger(registry(nothing=nothing, other=nothing))
+
+
+def command(*new_jobs: NewJob) -> CreateJobs:
+    return CreateJobs(scope=TENANT, new_jobs=new_jobs)
+
+
+def claimed(ledger: HandLedger, count: int) -> list[Job]:
+    ledger.create_many(NewJob("nothing", {"n": n}) for n in range(count))
+    types = frozenset({"nothing"})
+    return ledger.bus.handle(ClaimJobs(scope=SYSTEM, worker=WORKER, types=types, lease=LEASE, limit=count))
+
+
+def jobs_of(ledger: HandLedger) -> tuple[Job, ...]:
+    with ledger.store.views(SYSTEM) as views:
+        return views.page(JobFilter()).jobs
+
+
+# Creating
+
+
+def test_jobs_are_created_in_one_unit_of_work(ledger: HandLedger) -> None:
+    created = ledger.bus.handle(command(NewJob("nothing", {"n": 1}), NewJob("other")))
+
+    assert [one.job.type for one in created] == ["nothing", "other"]
+    assert ledger.faults.begun[CreateJobs] == 1
+
+
+def test_system_creates_for_an_organisation_that_it_names(ledger: HandLedger) -> None:
+    [created] = ledger.bus.handle(CreateJobs(scope=SYSTEM, new_jobs=[NewJob("nothing")], org_id=ORG))
+
+    assert created.job.org_id == ORG
+
+
+def test_a_commit_that_was_made_before_the_line_was_cut_is_found(ledger: HandLedger) -> None:
+    ledger.faults.plan(CreateJobs, after_commit(CUT))
+    [created] = ledger.bus.handle(command(NewJob("nothing")))
+
+    assert not created.replayed
+    assert [job.id for job in jobs_of(ledger)] == [created.job.id]
+
+
+def test_a_commit_that_was_never_made_is_told_as_such(ledger: HandLedger) -> None:
+    ledger.faults.plan(CreateJobs, before_commit(CUT))
+
+    with pytest.raises(TransientDatabaseError, match="what was written is not there"):
+        ledger.bus.handle(command(NewJob("nothing")))
+    assert jobs_of(ledger) == ()
+
+
+@pytest.mark.parametrize("fault", [before_commit(CUT), after_commit(CUT)], ids=["before", "after"])
+def test_whichever_way_a_commit_went_the_patient_bus_creates_once(ledger: HandLedger, fault: object) -> None:
+    assert isinstance(fault, type(before_commit(CUT)))
+    ledger.faults.plan(CreateJobs, fault)
+    [created] = ledger.patient_bus.handle(command(NewJob("nothing")))
+
+    assert [job.id for job in jobs_of(ledger)] == [created.job.id]
+
+
+def test_a_replay_beside_a_new_job_is_answered_as_a_replay_after_the_line_was_cut(ledger: HandLedger) -> None:
+    earlier = ledger.create("nothing", idempotency_key="k")
+    ledger.faults.plan(CreateJobs, after_commit(CUT))
+    answers = ledger.bus.handle(command(NewJob("other"), NewJob("nothing", idempotency_key="k")))
+
+    assert [answer.replayed for answer in answers] == [False, True]
+    assert answers[1].job.id == earlier
+    assert len(jobs_of(ledger)) == 2
+
+
+def test_replays_alone_are_tried_again_after_the_line_was_cut(ledger: HandLedger) -> None:
+    earlier = ledger.create("nothing", idempotency_key="k")
+    ledger.faults.plan(CreateJobs, after_commit(CUT))
+    [answer] = ledger.patient_bus.handle(command(NewJob("nothing", idempotency_key="k")))
+
+    assert answer == Created(answer.job, replayed=True)
+    assert answer.job.id == earlier
+
+
+@pytest.mark.parametrize("error", [ConnectionLost("gone"), DatabaseUnavailable("nobody answers")], ids=repr)
+def test_an_outcome_that_cannot_be_looked_up_stays_unknown_and_is_not_tried_again(
+    ledger: HandLedger, error: TransientDatabaseError
+) -> None:
+    ledger.faults.plan(CreateJobs, after_commit(CUT), before_commit(error))
+
+    with pytest.raises(CommitOutcomeUnknown) as caught:
+        ledger.patient_bus.handle(command(NewJob("nothing")))
+    assert caught.value is CUT
+    assert ledger.faults.begun[CreateJobs] == 2
+    assert len(jobs_of(ledger)) == 1
+
+
+def test_a_commit_that_arrives_after_it_was_looked_for_is_found_by_the_next_try(ledger: HandLedger) -> None:
+    new = NewJob("nothing", id=UUID(int=77))
+    begun: list[Scope] = []
+
+    def start(scope: Scope) -> UnitOfWork:
+        begun.append(scope)
+        if len(begun) == 3:
+            ledger.create_many([new])
+        return FaultyUnitOfWork(ledger.store.unit_of_work(scope), before_commit(CUT) if len(begun) == 1 else None)
+
+    with pytest.raises(TransientDatabaseError):
+        create_jobs(command(new), start_uow=start)
+    [created] = create_jobs(command(new), start_uow=start)
+
+    assert (created.job.id, created.replayed) == (new.id, False)
+    assert len(jobs_of(ledger)) == 1
+
+
+def test_an_id_that_belongs_to_another_request_is_no_answer(ledger: HandLedger) -> None:
+    ledger.create_many([NewJob("nothing", id=UUID(int=77))])
+
+    with pytest.raises(UniqueViolation) as caught:
+        ledger.bus.handle(command(NewJob("other", id=UUID(int=77))))
+    assert caught.value.constraint_name == "pk_job"
+
+
+def test_another_constraint_is_told_as_it_is(ledger: HandLedger) -> None:
+    ledger.faults.plan(CreateJobs, before_commit(UniqueViolation("uq_of_somebody")))
+
+    with pytest.raises(UniqueViolation, match="uq_of_somebody"):
+        ledger.bus.handle(command(NewJob("nothing")))
+    assert ledger.faults.begun[CreateJobs] == 1
+
+
+# Finishing
+
+
+def ending(job: Job, **effects: tuple[object, ...]) -> Ending:
+    return Ending(job, Succeed(), effects=Effects(**effects))  # type: ignore[arg-type]  # as the test names them
+
+
+def asset(uri: str = "file:///a") -> NewAsset:
+    return NewAsset.of(uri, media_type="text/plain", size=1, sha256="0" * 64)
+
+
+def test_effects_of_accepted_successes_are_written_with_them(ledger: HandLedger) -> None:
+    job, lost = claimed(ledger, 2)
+    ledger.expire_elsewhere(lost.id)
+    child = NewJob("other", requested_by="somebody@example.com")
+    endings = [ending(job, assets=(asset(),), children=(child, NewJob("other"))), ending(lost, assets=(asset(),))]
+    written = ledger.bus.handle(FinishJobs(scope=SYSTEM, endings=endings))
+
+    assert [one.id for one in written.jobs] == [job.id]
+    assert [refusal.job_id for refusal in written.refusals] == [lost.id]
+    assert (len(ledger.assets(job.id)), len(ledger.assets(lost.id))) == (1, 0)
+    children = [one for one in jobs_of(ledger) if one.parent_id == job.id]
+    assert sorted(one.requested_by for one in children) == ["somebody@example.com", "user@example.com"]
+    assert {one.org_id for one in children} == {ORG}
+
+
+@pytest.mark.parametrize(
+    ("effects", "message"),
+    [
+        ({"assets": (asset(), asset())}, "UniqueViolation: "),
+        ({"children": (NewJob("nothing", {"n": 9}, idempotency_key="taken"),)}, "IdempotencyConflict: "),
+        ({"children": (NewJob("elsewhere"),)}, "UnknownJobType: "),
+        ({"children": (NewJob("nothing", ["no object"]),)}, "InvalidPayload: payload: at $"),
+    ],
+    ids=["asset", "key", "type", "payload"],
+)
+def test_an_ending_whose_effects_are_refused_fails_alone(
+    ledger: HandLedger, effects: dict[str, tuple[object, ...]], message: str
+) -> None:
+    ledger.create("other", idempotency_key="taken")
+    jobs = claimed(ledger, 3)
+    endings = [ending(job, **(effects if job is jobs[1] else {"assets": (asset(),)})) for job in jobs]
+    written = ledger.bus.handle(FinishJobs(scope=SYSTEM, endings=endings))
+
+    assert len(written.jobs) == 3
+    stored = [ledger.job(job.id) for job in jobs]
+    assert [job.status for job in stored] == [Status.SUCCEEDED, Status.FAILED, Status.SUCCEEDED]
+    assert stored[1].last_error_code == "effects_refused"
+    assert str(stored[1].last_error_message).startswith(message)
+    assert [len(ledger.assets(job.id)) for job in jobs] == [1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        DataRejected("value out of range"),
+        InvalidInput("size", 1, "give less"),
+        InvalidPayload("payload", "$", "no"),
+        JobNotFound(WORKER),
+        UnknownJobType("a", ()),
+        IdempotencyConflict("k", WORKER, "a", "b"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_ending_that_the_store_refuses_fails_without_what_may_be_at_fault(
+    ledger: HandLedger, error: DataRejected
+) -> None:
+    [job] = claimed(ledger, 1)
+    ledger.faults.plan(FinishJobs, before_commit(error), before_commit(error))
+    refused = evolve(ending(job, assets=(asset(),)), progress=Progress("arriving", 99))
+    ledger.bus.handle(FinishJobs(scope=SYSTEM, endings=[refused]))
+
+    assert ledger.job(job.id).last_error_code == "effects_refused"
+    assert ledger.job(job.id).progress == 0
+    assert ledger.assets(job.id) == ()
+
+
+def test_endings_that_were_tried_one_by_one_may_all_be_tried_again(ledger: HandLedger) -> None:
+    jobs = claimed(ledger, 3)
+    endings = [ending(jobs[0], assets=(asset(), asset())), ending(jobs[1]), ending(jobs[2])]
+    # The batch, the first alone, the first as a failure, and then the line is cut.
+    ledger.faults.plan(FinishJobs, None, None, None, before_commit(ConnectionLost("gone")))
+    with pytest.raises(ConnectionLost):
+        ledger.bus.handle(FinishJobs(scope=SYSTEM, endings=endings))
+    ledger.bus.handle(FinishJobs(scope=SYSTEM, endings=endings))
+
+    assert [ledger.job(job.id).status for job in jobs] == [Status.FAILED, Status.SUCCEEDED, Status.SUCCEEDED]
+    assert [ledger.triggers(job.id)[2:] for job in jobs] == [[Trigger.FAIL], [Trigger.SUCCEED], [Trigger.SUCCEED]]
+    assert [ledger.refusals(job.id) for job in jobs] == [1, 0, 0]
+
+
+def test_effects_of_a_lost_run_are_not_written_beside_a_later_run_of_the_same_job(ledger: HandLedger) -> None:
+    [lost] = claimed(ledger, 1)
+    ledger.expire_elsewhere(lost.id)
+    types = frozenset({"nothing"})
+    [held] = ledger.bus.handle(ClaimJobs(scope=SYSTEM, worker=WORKER, types=types, lease=LEASE, limit=1))
+    endings = [ending(lost, assets=(asset("file:///old"),)), ending(held, assets=(asset("file:///new"),))]
+    written = ledger.bus.handle(FinishJobs(scope=SYSTEM, endings=endings))
+
+    assert [refusal.lease_seq for refusal in written.refusals] == [lost.lease_seq]
+    assert [one.uri for one in ledger.assets(held.id)] == ["file:///new"]
+
+
+def test_a_failure_is_written_without_effects(ledger: HandLedger) -> None:
+    [job] = claimed(ledger, 1)
+    failed = Ending(job, Fail("code", "message", permanent=True), effects=Effects(assets=(asset(),)))
+    ledger.bus.handle(FinishJobs(scope=SYSTEM, endings=[failed]))
+
+    assert ledger.job(job.id).status is Status.FAILED
+    assert ledger.assets(job.id) == ()
+
+
+# Children at once
+
+
+def children_of(job: Job, *new_jobs: NewJob) -> CreateChildren:
+    scope = Tenant(job.org_id, actor=job.requested_by, source=f"job {job.id}")
+    return CreateChildren(scope=scope, parent=job, new_jobs=new_jobs, lease=timedelta(minutes=2))
+
+
+def test_children_are_created_while_their_parent_is_held(ledger: HandLedger) -> None:
+    [parent] = claimed(ledger, 1)
+    keyed = [NewJob("other", idempotency_key=f"k-{n}") for n in range(2)]
+    created = ledger.bus.handle(children_of(parent, *keyed, evolve(keyed[0], idempotency_key="k-2", requested_by="me")))
+
+    assert [one.job.parent_id for one in created] == [parent.id] * 3
+    assert [one.job.requested_by for one in created] == ["user@example.com", "user@example.com", "me"]
+    assert ledger.job(parent.id).lease_until == ledger.clock.now() + timedelta(minutes=2)
+
+
+def test_a_parent_that_is_no_longer_held_gets_no_children_and_the_refusal_is_recorded(ledger: HandLedger) -> None:
+    [parent] = claimed(ledger, 1)
+    ledger.expire_elsewhere(parent.id)
+
+    with pytest.raises(LeaseLost) as caught:
+        ledger.bus.handle(children_of(parent, NewJob("other", idempotency_key="k")))
+    assert (caught.value.job_id, caught.value.lease_seq) == (parent.id, parent.lease_seq)
+    assert len(jobs_of(ledger)) == 1
+    assert ledger.refusals(parent.id) == 1
+
+
+def test_a_parent_that_does_not_run_is_refused(ledger: HandLedger) -> None:
+    parent = ledger.job(ledger.create("nothing"))
+
+    with pytest.raises(InvalidInput, match="give the running job as its claim returned it"):
+        ledger.bus.handle(children_of(parent, NewJob("other", idempotency_key="k")))
+
+
+@pytest.mark.parametrize("fault", [before_commit(CUT), after_commit(CUT)], ids=["before", "after"])
+def test_children_are_created_once_whichever_way_a_commit_went(ledger: HandLedger, fault: object) -> None:
+    assert isinstance(fault, type(before_commit(CUT)))
+    [parent] = claimed(ledger, 1)
+    ledger.faults.plan(CreateChildren, fault)
+    [created] = ledger.patient_bus.handle(children_of(parent, NewJob("other", idempotency_key="k")))
+
+    assert [job.id for job in jobs_of(ledger) if job.parent_id] == [created.job.id]
+
+
+def test_a_child_whose_key_means_another_job_is_refused_and_nothing_is_created(ledger: HandLedger) -> None:
+    [parent] = claimed(ledger, 1)
+    ledger.create("nothing", idempotency_key="k")
+
+    with pytest.raises(IdempotencyConflict):
+        ledger.bus.handle(
+            children_of(parent, NewJob("other", idempotency_key="new"), NewJob("other", idempotency_key="k"))
+        )
+    assert len(jobs_of(ledger)) == 2
+
+
+# Workers on record
+
+
+def test_a_worker_comes_and_goes(ledger: HandLedger) -> None:
+    seen = MarkWorkerSeen(scope=SYSTEM, worker=WORKER, name="w", types=frozenset({"b", "a"}), queues=frozenset())
+    ledger.bus.handle(seen)
+    with ledger.store.views(SYSTEM) as views:
+        assert [(worker.id, worker.types) for worker in views.workers()] == [(WORKER, ("a", "b"))]
+    ledger.bus.handle(MarkWorkerGone(scope=SYSTEM, worker=WORKER))
+    with ledger.store.views(SYSTEM) as views:
+        assert views.workers() == ()
