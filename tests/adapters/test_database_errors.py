@@ -8,14 +8,15 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-from sqlalchemy import insert, text
+from sqlalchemy import event, insert, text
 from sqlalchemy.engine import make_url
 
 from heimdex.adapters import database_errors
-from heimdex.adapters.database import EngineSettings, open_database
+from heimdex.adapters.database import EngineSettings
 from heimdex.adapters.database_errors import translated
 from heimdex.adapters.orm import job_table, worker_table
 from heimdex.adapters.scoping import carrying
+from heimdex.adapters.sql_store import open_database
 from heimdex.domain.errors import (
     ConnectionLost,
     DatabaseError,
@@ -150,6 +151,24 @@ def test_a_value_that_no_driver_takes_is_translated_too(request: pytest.FixtureR
 
     with pytest.raises(DatabaseError), harness.unit_of_work(SYSTEM) as uow:
         uow.open_transaction().connection().execute(statement)  # type: ignore[attr-defined]  # past the port
+
+
+@pytest.mark.parametrize("store", ["sqlite_store", "postgres_store"])
+def test_an_interrupt_during_a_statement_stays_one(request: pytest.FixtureRequest, store: str) -> None:
+    harness: SqlHarness = request.getfixturevalue(store)
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    engine = harness.store.database.engine
+    event.listen(engine, "before_cursor_execute", interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt), harness.unit_of_work(TENANT) as uow:
+            uow.jobs.find(UUID(int=1))
+    finally:
+        event.remove(engine, "before_cursor_execute", interrupt)
+    with harness.unit_of_work(TENANT) as uow:
+        uow.jobs.create("t")
 
 
 @pytest.fixture(params=["sqlite_store", "postgres_store"])

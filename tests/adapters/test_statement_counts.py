@@ -1,14 +1,14 @@
 """How many statements a method takes: one for each question, and a bounded number for a batch of any size."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import timedelta
 from inspect import getmembers, isfunction
 from uuid import UUID
 
 import pytest
-from sqlalchemy import event
 
+from heimdex.adapters import job_repository
+from heimdex.adapters.statement_log import logged_statements
 from heimdex.domain.asset import NewAsset
 from heimdex.domain.job import Hold, Job
 from heimdex.domain.new_job import NewJob
@@ -29,22 +29,6 @@ FIVE = [UUID(int=n) for n in range(5)]
 def store(request: pytest.FixtureRequest) -> SqlHarness:
     harness: SqlHarness = request.getfixturevalue(request.param)
     return harness
-
-
-@contextmanager
-def counted(store: SqlHarness) -> Iterator[list[str]]:
-    """Give a list of the statements that run inside the block. A statement for many rows counts once."""
-    statements: list[str] = []
-
-    def count(*context: object) -> None:
-        statements.append(str(context[2]))
-
-    engine = store.store.database.engine
-    event.listen(engine, "before_cursor_execute", count)
-    try:
-        yield statements
-    finally:
-        event.remove(engine, "before_cursor_execute", count)
 
 
 def create(store: SqlHarness, number: int) -> list[Job]:
@@ -92,7 +76,7 @@ WRITING = {
 def test_a_question_takes_one_statement_however_many_rows_there_are(store: SqlHarness, method: str) -> None:
     number, ask = READING[method]
     job_id = create(store, 5)[0].id
-    with store.unit_of_work(OURS) as uow, counted(store) as statements:
+    with store.unit_of_work(OURS) as uow, logged_statements(store.store) as statements:
         assert ask(uow, job_id) is not None or method == "AssetRepository.find"
 
     assert len(statements) == number
@@ -102,7 +86,7 @@ def test_a_question_takes_one_statement_however_many_rows_there_are(store: SqlHa
 def test_a_view_takes_one_statement_however_many_rows_there_are(store: SqlHarness, method: str) -> None:
     number, ask = VIEWING[method]
     job_id = create(store, 5)[0].id
-    with store.views(WORKER) as views, counted(store) as statements:
+    with store.views(WORKER) as views, logged_statements(store.store) as statements:
         ask(views, job_id)
 
     assert len(statements) == number
@@ -120,14 +104,14 @@ def test_every_reading_method_is_counted() -> None:
 @pytest.mark.parametrize("limit", [1, 100])
 def test_jobs_with_their_histories_take_two_statements_whatever_the_limit(store: SqlHarness, limit: int) -> None:
     claim(store, 20)
-    with store.unit_of_work(OURS) as uow, counted(store) as statements:
+    with store.unit_of_work(OURS) as uow, logged_statements(store.store) as statements:
         assert len(uow.jobs.list_with_events(limit=limit)) == min(limit, 20)
 
     assert len(statements) == 2
 
 
 def test_only_the_id_is_read_where_only_ids_are_asked_for(store: SqlHarness) -> None:
-    with store.unit_of_work(OURS) as uow, counted(store) as statements:
+    with store.unit_of_work(OURS) as uow, logged_statements(store.store) as statements:
         uow.jobs.ids(Status.QUEUED)
         uow.jobs.exists(FIVE[0])
 
@@ -157,7 +141,7 @@ def test_a_batch_takes_as_many_statements_as_a_single_job(store: SqlHarness, bat
     numbers = []
     for size in (1, 100):
         held = claim(store, size)
-        with store.unit_of_work(WORKER) as uow, counted(store) as statements:
+        with store.unit_of_work(WORKER) as uow, logged_statements(store.store) as statements:
             BATCHES[batch](uow, held)
         numbers.append(len(statements))
 
@@ -169,7 +153,7 @@ def test_an_expiry_of_many_takes_as_many_statements_as_of_one(store: SqlHarness)
     for size in (1, 100):
         claim(store, size)
         store.advance(LEASE)
-        with store.unit_of_work(WORKER) as uow, counted(store) as statements:
+        with store.unit_of_work(WORKER) as uow, logged_statements(store.store) as statements:
             assert len(uow.jobs.expire(limit=100)) == size
         numbers.append(len(statements))
         store.start_anew()
@@ -179,7 +163,7 @@ def test_an_expiry_of_many_takes_as_many_statements_as_of_one(store: SqlHarness)
 
 def test_a_claim_of_a_hundred_is_one_statement_on_postgres(postgres_store: PostgresHarness) -> None:
     create(postgres_store, 100)
-    with postgres_store.unit_of_work(WORKER) as uow, counted(postgres_store) as statements:
+    with postgres_store.unit_of_work(WORKER) as uow, logged_statements(postgres_store.store) as statements:
         claimed = uow.jobs.claim_due(worker=UUID(int=9), types={"t"}, lease=LEASE, limit=100)
 
     assert (len(claimed), len(statements)) == (100, 1)
@@ -189,7 +173,7 @@ def test_a_claim_of_a_hundred_takes_as_many_statements_as_of_one(store: SqlHarne
     create(store, 101)
     numbers = []
     for size in (1, 100):
-        with store.unit_of_work(WORKER) as uow, counted(store) as statements:
+        with store.unit_of_work(WORKER) as uow, logged_statements(store.store) as statements:
             assert len(uow.jobs.claim_due(worker=UUID(int=9), types={"t"}, lease=LEASE, limit=size)) == size
         numbers.append(len(statements))
 
@@ -199,7 +183,7 @@ def test_a_claim_of_a_hundred_takes_as_many_statements_as_of_one(store: SqlHarne
 @pytest.mark.parametrize("keyed", ["keyed", "free"])
 def test_creating_a_thousand_takes_a_handful_of_statements(store: SqlHarness, keyed: str) -> None:
     new = [NewJob("t", idempotency_key=f"k-{n}" if keyed == "keyed" else None) for n in range(1_000)]
-    with store.unit_of_work(OURS) as uow, counted(store) as statements:
+    with store.unit_of_work(OURS) as uow, logged_statements(store.store) as statements:
         uow.jobs.create_many(new)
         if keyed == "keyed":
             uow.jobs.create_many(new)
@@ -208,7 +192,21 @@ def test_creating_a_thousand_takes_a_handful_of_statements(store: SqlHarness, ke
 
 
 def test_creating_one_takes_no_more_than_three(store: SqlHarness) -> None:
-    with store.unit_of_work(OURS) as uow, counted(store) as statements:
+    with store.unit_of_work(OURS) as uow, logged_statements(store.store) as statements:
         uow.jobs.create("t", idempotency_key="k")
 
     assert len(statements) <= 3
+
+
+def test_more_keys_than_a_statement_may_have_are_looked_up_in_parts(
+    store: SqlHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_repository, "_KEYS_AT_ONCE", 2)
+    new = [NewJob("t", idempotency_key=f"k-{n}") for n in range(5)]
+    with store.unit_of_work(OURS) as uow:
+        created = uow.jobs.create_many(new)
+    with store.unit_of_work(OURS) as uow, logged_statements(store.store) as statements:
+        replayed = uow.jobs.create_many(new)
+
+    assert [one.job.id for one in replayed] == [one.job.id for one in created]
+    assert sum("idempotency_key IN" in statement for statement in statements) == 3

@@ -9,7 +9,7 @@ import pytest
 from heimdex.domain.errors import IllegalTransition, InvalidInput, JobNotFound
 from heimdex.domain.fold import apply
 from heimdex.domain.job import Job
-from heimdex.domain.outcomes import Cancel, Fail, Snooze, Succeed
+from heimdex.domain.outcomes import Cancel, Fail, Progress, Snooze, Succeed
 from heimdex.domain.rules import to_text
 from heimdex.domain.transitions import Status
 from tests.contract.steps import (
@@ -51,7 +51,8 @@ def claim_as(
         return uow.jobs.claim_due(worker=WORKER, types=types, lease=LEASE, limit=limit, queues=queues)
 
 
-def test_the_highest_priority_comes_first_then_the_oldest_time_then_the_smallest_id(store: StoreHarness) -> None:
+def create_in_disorder(store: StoreHarness) -> list[Job]:
+    """Create jobs that differ in priority, time and id; return them as they are to be claimed."""
     last = create(store, scheduled_at=START - SOON, priority=-1)
     fourth = create(store, scheduled_at=START)
     fifth = create(store, scheduled_at=START)
@@ -59,15 +60,19 @@ def test_the_highest_priority_comes_first_then_the_oldest_time_then_the_smallest
     third = create(store, scheduled_at=START - SOON)
     first = create(store, scheduled_at=START, priority=1)
 
-    assert ids(claim(store, 10)) == ids([first, second, third, fourth, fifth, last])
+    return [first, second, third, fourth, fifth, last]
+
+
+def test_the_highest_priority_comes_first_then_the_oldest_time_then_the_smallest_id(store: StoreHarness) -> None:
+    jobs = create_in_disorder(store)
+
+    assert ids(claim(store, 10)) == ids(jobs)
 
 
 def test_the_first_ones_in_that_order_are_taken(store: StoreHarness) -> None:
-    jobs = [create(store, priority=n) for n in range(4)]
+    jobs = create_in_disorder(store)
 
-    assert ids(claim(store, 2)) == ids([jobs[3], jobs[2]])
-    assert ids(claim(store, 2)) == ids([jobs[1], jobs[0]])
-    assert claim(store, 2) == []
+    assert [ids(claim(store, 2)) for _ in range(4)] == [ids(jobs[:2]), ids(jobs[2:4]), ids(jobs[4:]), []]
 
 
 def test_a_job_is_due_at_its_very_moment_and_not_before(store: StoreHarness) -> None:
@@ -180,7 +185,8 @@ def test_a_claim_equals_the_domains_claim(store: StoreHarness) -> None:
 
 def test_a_second_run_starts_its_progress_anew_and_keeps_its_first_start(store: StoreHarness) -> None:
     held = running(store)
-    finish(store, held, Snooze(timedelta(0)))
+    finish(store, held, Snooze(timedelta(0)), progress=Progress("reading", 40))
+    assert (stored(store, held).stage, stored(store, held).progress) == ("reading", 40)
     store.advance(LEASE)
     [again] = claim(store, worker=OTHER_WORKER)
 

@@ -66,7 +66,7 @@ POLICIES: st.SearchStrategy[Backoff] = st.one_of(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(POLICIES, st.integers(1, MAX_ATTEMPTS), st.floats(0, ALMOST_ONE))
 def test_a_wait_is_never_earlier_than_asked_never_longer_than_cap_and_jitter_and_never_shrinks(
     policy: Backoff, attempt: int, random: float

@@ -239,7 +239,7 @@ STEPS: dict[Status, Sequence[Step]] = {
 }
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(st.data())
 def test_whatever_happens_to_a_job_its_history_leads_to_its_row(data: st.DataObject) -> None:
     life = Life(data.draw(NEW_JOBS))
@@ -399,7 +399,7 @@ CHANGES = {
 }
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(
     st.integers(0, 4),
     st.fixed_dictionaries({}, optional=CHANGES),

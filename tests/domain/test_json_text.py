@@ -159,7 +159,7 @@ DOCUMENTS = st.recursive(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(DOCUMENTS)
 def test_a_text_comes_back_byte_for_byte(document: JsonValue) -> None:
     text = canonical(document, "payload")

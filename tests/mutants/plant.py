@@ -21,6 +21,8 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 # Quick ones first: the first test that fails ends a run.
 SUITES = ("domain", "service_layer", "contract", "adapters", "property", "entrypoints")
+# A patch may say where its killer is likely to be; those suites run first, the others after them.
+_FIRST = re.compile(r"^Suites: (.+)$", re.MULTILINE)
 LONGEST_SECONDS = 600
 _FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
 
@@ -36,6 +38,11 @@ class Result:
 def patches(chosen: Sequence[str]) -> list[Path]:
     found = sorted(HERE.glob("*.patch"))
     return [patch for patch in found if not chosen or any(name in patch.stem for name in chosen)]
+
+
+def suites(patch: Path) -> list[str]:
+    first = _FIRST.search(patch.read_text(encoding="utf-8"))
+    return sorted(SUITES, key=lambda suite: first is None or suite not in first[1].split())
 
 
 def apply(patch: Path, folder: Path) -> str:
@@ -62,7 +69,7 @@ def attack(patch: Path) -> Result:
         if problem := apply(patch, folder):
             return Result(patch.stem, None, f"does not fit: {problem}", time.monotonic() - began)
         command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--no-header"]
-        command += [f"tests/{suite}" for suite in SUITES if (folder / "tests" / suite).exists()]
+        command += [f"tests/{suite}" for suite in suites(patch) if (folder / "tests" / suite).exists()]
         environment = os.environ | {"PYTHONPATH": str(folder / "src"), "CI": "true"}
         try:
             run = subprocess.run(

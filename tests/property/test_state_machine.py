@@ -188,6 +188,15 @@ class StoresInLockStep(RuleBasedStateMachine):
         )
         return self.keep_held(claimed or [])
 
+    @rule(target=held, worker=workers, limit=st.integers(1, 3), outcome=outcomes, progress=st.none() | progresses)
+    def run_what_is_due(self, worker: UUID, limit: int, outcome: Outcome, progress: Progress | None) -> Any:  # noqa: ANN401 - as above
+        claimed = self.everywhere(
+            WORKER, lambda uow: uow.jobs.claim_due(worker=worker, types=TYPES, lease=LEASE, limit=limit)
+        )
+        endings = [Ending(job, outcome, progress) for job in claimed or []]
+        self.everywhere(WORKER, lambda uow: uow.jobs.finish(endings))
+        return self.keep_held(claimed or [])
+
     @rule(target=held, job_id=jobs, org=orgs, worker=workers)
     def claim_by_id(self, job_id: UUID, org: UUID, worker: UUID) -> Any:  # noqa: ANN401 - as above
         job = self.everywhere(tenant(org), lambda uow: uow.jobs.claim(job_id, worker=worker, lease=LEASE))

@@ -24,7 +24,7 @@ def test_short_jobs_are_claimed_ahead_once_half_of_them_have_ended() -> None:
 
 
 def test_jobs_that_take_no_time_are_claimed_up_to_the_batch() -> None:
-    assert pace(0.0).room(0, 0) == 100
+    assert [pace(0.0).room(0, busy) for busy in (0, 1, 3)] == [100, 99, 97]
 
 
 def test_before_the_first_run_each_slot_gets_one() -> None:

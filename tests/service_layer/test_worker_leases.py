@@ -2,7 +2,9 @@
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
 
@@ -15,6 +17,8 @@ from tests.service_layer.worker_harness import HandLedger, HandWorker, Payload, 
 from tests.stores import HandClock
 
 LONG_TIMEOUT = timedelta(hours=2)
+# The loop counts in milliseconds.
+A_MOMENT = timedelta(milliseconds=5)
 
 
 def calls_of(ctx: JobContext) -> list[str]:
@@ -35,6 +39,12 @@ def calls_of(ctx: JobContext) -> list[str]:
             continue
         passed.append(name)
     return passed
+
+
+def step_while_held(worker: HandWorker, ctx: JobContext) -> None:
+    while True:
+        ctx.check()
+        worker.step()
 
 
 # Timeouts
@@ -61,6 +71,24 @@ def test_a_timeout_ends_the_hold_and_the_job_fails() -> None:
     assert seen == [Status.RUNNING, (Status.QUEUED, "timeout", 1), []]
     assert ledger.triggers(job_id)[2:4] == [Trigger.LOG, Trigger.FAIL]
     assert "it ran longer than 0:00:10" in str(ledger.job(job_id).last_error_message)
+
+
+def test_a_timeout_is_kept_to_the_moment() -> None:
+    ledger = HandLedger(registry())
+    worker = HandWorker(ledger)
+
+    def slow(payload: Payload, ctx: JobContext) -> None:
+        worker.pass_time(60)
+
+    ledger.jobs.register("slow", timeout=timedelta(seconds=2.7), max_attempts=1)(slow)
+    job_id = ledger.create("slow")
+    worker.claim()
+    deadline = ledger.clock.now() + timedelta(seconds=2.7)
+    worker.runner.run_next()
+    finished_at = ledger.job(job_id).finished_at
+
+    assert finished_at is not None
+    assert timedelta(0) <= finished_at - deadline <= A_MOMENT
 
 
 def test_the_slot_of_a_timed_out_function_comes_back_when_it_returns() -> None:
@@ -120,7 +148,8 @@ def test_time_that_a_job_waits_for_a_slot_does_not_count_as_its_timeout() -> Non
 def test_a_worker_whose_slots_are_all_stuck_gives_back_the_rest_and_ends(caplog: pytest.LogCaptureFixture) -> None:
     ledger = HandLedger(registry(nothing=nothing))
     worker = HandWorker(ledger, slots=2)
-    depth, seen = [], []
+    depth: list[UUID] = []
+    seen: list[object] = []
 
     def hang(payload: Payload, ctx: JobContext) -> None:
         depth.append(ctx.job.id)
@@ -328,6 +357,26 @@ def test_a_lease_that_ended_by_the_own_clock_is_given_up_without_asking() -> Non
     assert seen == [[]]
     assert ledger.triggers(job_id) == [Trigger.CREATE, Trigger.CLAIM]
     assert ledger.refusals(job_id) == 0
+
+
+def test_the_end_of_a_lease_is_kept_to_the_moment() -> None:
+    ledger = HandLedger(registry())
+    worker = HandWorker(ledger, settings=WorkerSettings(lease=timedelta(seconds=2.7), renew=timedelta(seconds=5)))
+    held_until = []
+
+    def long(payload: Payload, ctx: JobContext) -> None:
+        with suppress(LeaseLost):
+            step_while_held(worker, ctx)
+        held_until.append(ledger.clock.now())
+
+    ledger.jobs.register("long")(long)
+    job_id = ledger.create("long")
+    worker.claim()
+    lease_until = ledger.job(job_id).lease_until
+    worker.runner.run_next()
+
+    assert lease_until is not None
+    assert timedelta(0) <= held_until[0] - lease_until <= A_MOMENT
 
 
 def test_a_job_whose_lease_ended_before_it_was_started_is_given_back_and_is_no_suspect() -> None:

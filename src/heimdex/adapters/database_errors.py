@@ -84,7 +84,8 @@ def translate_errors(engine: Engine) -> None:
     @event.listens_for(engine, "handle_error")
     def translate(context: ExceptionContext) -> None:
         error = context.original_exception
-        if isinstance(error, HeimdexError):
+        # An interrupt may come in the middle of a statement; it is nobody's error.
+        if isinstance(error, HeimdexError) or not isinstance(error, Exception):
             return
         ours = translated(error, lost=context.is_disconnect)
         # SQLAlchemy shows the driver's error as the cause of ours; the lines after its first repeat a row's values.

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any
 from uuid import UUID
 
@@ -27,6 +28,9 @@ from heimdex.service_layer.ports import MAX_LISTED
 # What a job keeps from its creation on; every other column may be written by a verb.
 FIXED = frozenset({"id", "org_id", "parent_id", "type", "payload_json", "idempotency_key", "fingerprint", "created_at"})
 MUTABLE = tuple(name for name in fields_dict(Job) if name not in FIXED)
+
+# A statement of SQLite has at most 32,766 parameters.
+_KEYS_AT_ONCE = 10_000
 
 _EVENT_FIELDS = tuple(fields_dict(JobEvent))
 _JOB_FIELDS = tuple(fields_dict(Job))
@@ -140,8 +144,13 @@ class SqlAlchemyJobRepository(DecidingJobRepository):
         return inserted
 
     def _with_keys(self, org_id: UUID, keys: Collection[str]) -> dict[str, Job]:
-        found = self._jobs(select(Job).where(job_table.c.org_id == org_id, job_table.c.idempotency_key.in_(keys)))
-        return {job.idempotency_key: job for job in found if job.idempotency_key is not None}
+        ours = select(Job).where(job_table.c.org_id == org_id)
+        waiting = iter(keys)
+        found: dict[str, Job] = {}
+        while some := list(islice(waiting, _KEYS_AT_ONCE)):
+            jobs = self._jobs(ours.where(job_table.c.idempotency_key.in_(some)))
+            found |= {job.idempotency_key: job for job in jobs if job.idempotency_key is not None}
+        return found
 
     def _write(self, changes: Sequence[Change]) -> None:
         if not changes:

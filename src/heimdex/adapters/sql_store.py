@@ -4,14 +4,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
 
-from heimdex.adapters.database import EngineSettings, open_database
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from heimdex.adapters.database import Database, EngineSettings
 from heimdex.adapters.job_verbs import Tools
 from heimdex.adapters.orm import map_domain
+from heimdex.adapters.postgres_database import Postgres
 from heimdex.adapters.schema import Schema
+from heimdex.adapters.sqlite_database import Sqlite
 from heimdex.adapters.unit_of_work import SqlAlchemyUnitOfWork
 from heimdex.adapters.views import open_views
+from heimdex.domain.errors import InvalidSetting
 from heimdex.domain.scope import Scope
 from heimdex.service_layer.ports import Clock, Store, Views, Wakeups
+
+_URL_REMEDY = "give postgresql://user@host/database, sqlite:///file.db or memory://"
 
 
 class SqlStore(Store):
@@ -48,3 +56,30 @@ class SqlStore(Store):
                 if self._unchecked:
                     self._schema.check()
                     self._unchecked = False
+
+
+def open_database(url: str, settings: EngineSettings, clock: Clock) -> Database:
+    """Return the database that a URL names. No connection is made yet.
+
+    Raises:
+        InvalidSetting: it is neither PostgreSQL through psycopg2 nor an SQLite file.
+    """
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        raise InvalidSetting("HEIMDEX_DATABASE_URL", _without_password(url), _URL_REMEDY) from None
+    if parsed.drivername == "postgresql+psycopg2":
+        return Postgres(parsed, settings)
+    if parsed.drivername in {"sqlite", "sqlite+pysqlite"}:
+        if parsed.database in {None, "", ":memory:"} or "mode" in parsed.query:
+            raise InvalidSetting(
+                "HEIMDEX_DATABASE_URL", url, "name a file, or use memory:// for a store that is not kept"
+            )
+        return Sqlite(parsed, settings, clock)
+    raise InvalidSetting("HEIMDEX_DATABASE_URL", _without_password(url), _URL_REMEDY)
+
+
+def _without_password(url: str) -> str:
+    """Return a URL, or what was meant to be one, without the parts that may hold a password."""
+    scheme, separator, rest = url.partition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2].partition('?')[0]}"

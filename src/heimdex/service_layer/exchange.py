@@ -78,14 +78,12 @@ class Exchange:
         now = self._clock.monotonic()
         if not self._renewal.is_due(now):
             return
-        self._runs.give_back_waiting()
         if self._runs.held:
             # The leases run from when the database answers, so not before now.
             lease = self._settings.lease
             kept = self._bus.handle(RenewLeases(scope=self._scope, holds=list(self._runs.held), lease=lease))
             for hold in kept:
-                run = self._runs.held[hold]
-                run.renewed, run.lease_ends = True, now + lease.total_seconds()
+                self._runs.held[hold].lease_ends = now + lease.total_seconds()
             self._runs.lose([run for hold, run in self._runs.held.items() if hold not in kept])
         self._renewal.restart(now)
 

@@ -25,7 +25,6 @@ MAX_CHILDREN = 1_000
 """How many jobs `create` keeps for one run; `create_many` has no limit."""
 
 _BATCH = 1_000
-_log = logging.LoggerAdapter[logging.Logger]
 
 
 @frozen
@@ -66,7 +65,7 @@ class JobContext:
         self._create_children = create_children
         self._check_job = check_job
         self.assets = AssetBuffer(run)
-        self.logger = _log(
+        self.logger = logging.LoggerAdapter(
             logging.getLogger(f"heimdex.job.{run.job.type}"),
             {"job_id": str(run.job.id), "org_id": str(run.job.org_id), "attempt": run.job.attempt},
         )

@@ -23,9 +23,9 @@ class Run:
     hold: Hold
     # The worker's monotonic time at which the lease ends unless it is renewed. Written by the loop.
     lease_ends: float
-    # Whether the runner has it, and whether its lease has been renewed. Written by the loop.
+    # Whether the runner has it, and whether it has been looked at as one of those that wait. Written by the loop.
     submitted: bool = False
-    renewed: bool = False
+    waits: bool = False
     # Monotonic time. Written by the thread.
     started_at: float | None = None
     # Whether the function may still write: cleared by the loop when the hold has ended.

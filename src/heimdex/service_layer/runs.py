@@ -98,10 +98,12 @@ class Runs:
                 self._end(run, outcome)
 
     def give_back_waiting(self) -> None:
-        """Give back what has waited here since before its last renewal: another worker may have a slot."""
-        waited = [run for run in self.held.values() if run.renewed]
+        """Give back what has waited here since this was called last: another worker may have a slot."""
+        waited = [run for run in self.held.values() if run.waits]
         self.give_back([run for run in waited if run.job.suspect], SUSPECT_WAITED)
         self.give_back([run for run in waited if not run.job.suspect], WAITED)
+        for run in self.held.values():
+            run.waits = True
 
     def stop(self) -> None:
         """End every run, started or not."""

@@ -23,7 +23,7 @@ from heimdex.service_layer.exchange import Exchange
 from heimdex.service_layer.job_context import JobContext
 from heimdex.service_layer.job_registry import JobRegistry
 from heimdex.service_layer.message_bus import MessageBus
-from heimdex.service_layer.pace import SECONDS_AHEAD, Pace, WorkerSettings
+from heimdex.service_layer.pace import SECONDS_AHEAD, Pace, Timer, WorkerSettings
 from heimdex.service_layer.ports import Clock, Inbox, Runner, Wakeups
 from heimdex.service_layer.run import Run
 from heimdex.service_layer.running import run_function
@@ -34,6 +34,8 @@ NO_SLOT_LEFT = 1
 _AT_ONCE = timedelta(0)
 # After a failure of the database nothing is asked of it for so long.
 _TROUBLE_SECONDS = 1.0
+# What waits here for a slot longer than that is given back.
+_WAITING_SECONDS = 10.0
 # What could not be written so long after the grace is left to the reaper of another worker.
 _LAST_SECONDS = 2.0
 
@@ -80,7 +82,9 @@ class Worker:
             clock=tools.clock,
             runs=self._runs,
         )
-        self._quiet_until = tools.clock.monotonic()
+        now = tools.clock.monotonic()
+        self._waiting = Timer(_WAITING_SECONDS, now + _WAITING_SECONDS)
+        self._quiet_until = now
         self._stop_at: float | None = None
         self._no_slot_since: float | None = None
         self._unsubscribe = tools.wakeups.subscribe(self._wake)
@@ -161,6 +165,9 @@ class Worker:
     def _end_overdue(self) -> None:
         now = self._now()
         self._runs.end_overdue(now)
+        if self._waiting.is_due(now):
+            self._runs.give_back_waiting()
+            self._waiting.restart(now)
         if self._stop_at is None:
             self._look_for_slots(now)
         elif now >= self._stop_at:

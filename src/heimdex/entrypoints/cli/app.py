@@ -34,7 +34,15 @@ def heimdex(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """A durable job ledger and job queue."""
+    """A durable job ledger and job queue.
+
+    Every command takes --json: its answer is then one JSON document on stdout,
+    and whatever else it says is one JSON object a line on stderr.
+
+    Exit codes: 0 done; 1 refused, not found, or a check found something;
+    2 bad input; 3 the database; 70 a bug of Heimdex; 130 interrupted;
+    141 nobody reads the answer any more.
+    """
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -14,7 +14,9 @@ app = typer.Typer()
 def demo(
     path: Annotated[
         str | None,
-        typer.Argument(help="A folder or a file.", show_default="Python's own library and the installed packages"),
+        typer.Argument(
+            help="A folder or a file.", metavar="PATH", show_default="Python's own library and the installed packages"
+        ),
     ] = None,
     *,
     all_files: Annotated[bool, typer.Option("--all", help="Every file, instead of the first 5,000.")] = False,
@@ -30,8 +32,9 @@ def demo(
 ) -> None:
     """Ingest files through the queue, then check the ledger against a walk of its own; exits with 1 if they differ.
 
-    Uses a temporary SQLite database unless --database-url is given (HEIMDEX_DATABASE_URL is not used), and an
-    organisation of its own unless --org is. Folders called __pycache__ are left out.
+    Uses a temporary SQLite database unless --database-url is given
+    (HEIMDEX_DATABASE_URL is not used), and an organisation of its own unless
+    --org is. Folders called __pycache__ are left out.
     """
     from heimdex.entrypoints.cli import demo_report, demonstration, output
 

@@ -12,7 +12,7 @@ app = typer.Typer()
 
 @app.command()
 def ingest(
-    path: Annotated[str, typer.Argument(help="A folder or a file.", show_default=False)],
+    path: Annotated[str, typer.Argument(help="A folder or a file.", metavar="PATH", show_default=False)],
     *,
     limit: Annotated[
         int | None, typer.Option(help="At most so many files.", min=1, metavar="N", show_default="all")

@@ -20,7 +20,9 @@ def work(
             help="How many jobs run at a time, instead of HEIMDEX_CONCURRENCY.", min=1, max=1_000, metavar="N"
         ),
     ] = None,
-    name: Annotated[str | None, typer.Option(help="What people see; host and process id if not given.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="What people see; host and process id if not given.", metavar="NAME")
+    ] = None,
     drain: Annotated[
         bool, typer.Option("--drain", help="Stop when nothing that it runs is queued or running.")
     ] = False,
@@ -31,8 +33,8 @@ def work(
 ) -> None:
     """Run jobs of every organisation until stopped.
 
-    TERM and Ctrl-C stop it: running jobs get HEIMDEX_GRACE_SECONDS, all others go back to the queue; a second signal
-    ends the grace.
+    TERM and Ctrl-C stop it: running jobs get HEIMDEX_GRACE_SECONDS, all others
+    go back to the queue; a second signal ends the grace.
     """
     from signal import SIGINT
 

@@ -1,0 +1,73 @@
+"""PostgreSQL through psycopg2: its engine as we want it, its clock, its transactions."""
+
+from datetime import datetime, timedelta
+from typing import Any, cast
+
+import psycopg2
+from psycopg2.extensions import TRANSACTION_STATUS_INERROR
+from sqlalchemy import Connection, Insert, Interval, create_engine, func, literal, select
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.engine import URL
+from sqlalchemy.orm import Session
+from sqlalchemy.sql.elements import ColumnElement
+
+from heimdex.adapters.columns import UtcDateTime
+from heimdex.adapters.database import Database, EngineSettings
+from heimdex.adapters.orm import job_table
+from heimdex.adapters.scoping import carrying
+from heimdex.domain.scope import System
+
+_CLOCK = System(actor="heimdex", reason="the database's clock belongs to no organisation")
+
+
+class Postgres(Database):
+    def __init__(self, url: URL, settings: EngineSettings) -> None:
+        limits = {
+            "statement_timeout": settings.statement_timeout,
+            "lock_timeout": settings.lock_timeout,
+            "idle_in_transaction_session_timeout": settings.statement_timeout * 2,
+        }
+        options = " ".join(f"-c {name}={limit // timedelta(milliseconds=1)}" for name, limit in limits.items())
+        engine = create_engine(
+            url,
+            pool_size=settings.pool_size,
+            max_overflow=settings.max_overflow,
+            pool_timeout=settings.pool_timeout.total_seconds(),
+            pool_recycle=int(settings.pool_recycle.total_seconds()),
+            pool_pre_ping=True,
+            hide_parameters=True,
+            echo=settings.echo,
+            connect_args={
+                "application_name": settings.application_name,
+                "options": f"{options} -c timezone=UTC",
+                "connect_timeout": 10,
+            },
+        )
+        super().__init__(engine, settings)
+
+    def now(self) -> ColumnElement[datetime]:
+        return func.heimdex_now(type_=UtcDateTime)
+
+    def later(self, length: timedelta) -> ColumnElement[datetime]:
+        return self.now() + literal(length, Interval)
+
+    def read_now(self, session: Session, /) -> datetime:
+        return session.execute(carrying(select(self.now()), _CLOCK)).scalar_one()
+
+    @property
+    def claims_in_one_statement(self) -> bool:
+        return True
+
+    def insert_where_free(self) -> Insert:
+        return postgresql.insert(job_table).on_conflict_do_nothing()
+
+    def begin(self) -> Session:
+        return self._session(self.engine)
+
+    def is_undone(self, connection: Connection) -> bool:
+        raw = cast("psycopg2.extensions.connection", connection.connection.dbapi_connection)
+        return raw.info.transaction_status == TRANSACTION_STATUS_INERROR
+
+    @property
+    def _read_only(self) -> dict[str, Any]:
+        return {"postgresql_readonly": True}

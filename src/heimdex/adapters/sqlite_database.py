@@ -1,0 +1,107 @@
+"""An SQLite file: its connections set up, one writer at a time, readers that cannot write."""
+
+import sqlite3
+import threading
+from datetime import datetime, timedelta
+from typing import Any, cast
+
+from sqlalchemy import Connection, Insert, create_engine, event, literal
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.engine import URL
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.sql.elements import ColumnElement
+
+from heimdex.adapters.columns import UtcDateTime
+from heimdex.adapters.database import Database, EngineSettings, after_fork
+from heimdex.adapters.database_errors import translated
+from heimdex.adapters.orm import job_table
+from heimdex.domain.errors import TransientDatabaseError
+from heimdex.service_layer.ports import Clock
+
+_READ_ONLY = "heimdex_read_only"
+_PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "recursive_triggers=ON")
+
+
+class Sqlite(Database):
+    """An SQLite file. Units of work take the write lock when they begin, so that none fails half-way for want of it."""
+
+    def __init__(self, url: URL, settings: EngineSettings, clock: Clock) -> None:
+        self._clock = clock
+        self._forget_writers()
+        engine = create_engine(
+            url,
+            pool_size=settings.pool_size,
+            max_overflow=settings.max_overflow,
+            pool_timeout=settings.pool_timeout.total_seconds(),
+            hide_parameters=True,
+            echo=settings.echo,
+            connect_args={"check_same_thread": False, "timeout": settings.lock_timeout.total_seconds()},
+        )
+        event.listen(engine, "connect", _set_up)
+        event.listen(engine, "begin", _begin)
+        super().__init__(engine, settings)
+        after_fork(self, Sqlite._forget_writers)
+
+    def now(self) -> ColumnElement[datetime]:
+        return literal(self._clock.now(), UtcDateTime)
+
+    def later(self, length: timedelta) -> ColumnElement[datetime]:
+        return literal(self._clock.now() + length, UtcDateTime)
+
+    def read_now(self, _: Session, /) -> datetime:
+        return self._clock.now()
+
+    @property
+    def claims_in_one_statement(self) -> bool:
+        return False
+
+    def insert_where_free(self) -> Insert:
+        return sqlite.insert(job_table).on_conflict_do_nothing()
+
+    def begin(self) -> Session:
+        if not self._writer.acquire(timeout=self.settings.lock_timeout.total_seconds()):
+            raise TransientDatabaseError("another thread of this process kept the SQLite database locked")
+        try:
+            return self._session(self.engine)
+        except BaseException:
+            self._writer.release()
+            raise
+
+    def is_undone(self, connection: Connection) -> bool:
+        return not cast("sqlite3.Connection", connection.connection.dbapi_connection).in_transaction
+
+    def end(self, session: Session) -> None:
+        try:
+            super().end(session)
+        finally:
+            self._writer.release()
+
+    @property
+    def _read_only(self) -> dict[str, Any]:
+        return {_READ_ONLY: True}
+
+    def _forget_writers(self) -> None:
+        # Threads of one process queue here: waiting for SQLite's own lock is by polling, slow and unfair.
+        self._writer = threading.Lock()
+
+
+def _set_up(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:
+    # The driver's own transactions begin too late: ours begin in the "begin" event.
+    connection.isolation_level = None
+    _run(connection, *(f"PRAGMA {pragma}" for pragma in _PRAGMAS))
+
+
+def _begin(connection: Connection) -> None:
+    raw = cast("sqlite3.Connection", connection.connection.dbapi_connection)
+    read_only = bool(connection.get_execution_options().get(_READ_ONLY))
+    _run(raw, f"PRAGMA query_only={'ON' if read_only else 'OFF'}", "BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+
+def _run(connection: sqlite3.Connection, *statements: str) -> None:
+    """Run statements past SQLAlchemy, whose error translation does not reach its own events."""
+    try:
+        for statement in statements:
+            connection.execute(statement)
+    except sqlite3.Error as error:
+        raise translated(error) from error
