@@ -2,6 +2,7 @@
 # make test       the whole suite                           make test ARGS="-k claim" N=0
 # make check      format, lint, types, import rules, fast tests
 # make setup      only the environment in .venv             make setup PYTHON=python3.12
+# make mutants    plants known bugs, one at a time, and names the test that catches each; ARGS="fence" for some
 # make lock       requirements.txt anew, keeping the versions in it; make lock ARGS=--upgrade takes the newest
 # make clean      remove .venv and what tools left behind
 
@@ -17,7 +18,7 @@ READY := $(VENV)/ready
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup demo test check lock clean
+.PHONY: setup demo test check mutants lock clean
 .DEFAULT_GOAL := setup
 
 setup: $(READY)
@@ -49,6 +50,9 @@ check: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q tests/domain tests/service_layer
+
+mutants: $(READY)
+	$(BIN)/python tests/mutants/plant.py $(ARGS)
 
 lock:
 	$(PYTHON) -m venv build/lock
