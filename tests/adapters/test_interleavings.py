@@ -139,15 +139,21 @@ def test_many_creates_with_one_key_make_one_job(store: StoreHarness) -> None:
 
 
 def test_bulk_creates_with_the_same_keys_in_opposite_orders_do_not_deadlock(store: StoreHarness) -> None:
-    keys = [f"k-{n}" for n in range(50)]
+    def create_all(*keys: str) -> Callable[[UnitOfWork], list[bool]]:
+        new = [NewJob("t", idempotency_key=key) for key in keys]
+        return lambda uow: [created.replayed for created in uow.jobs.create_many(new)]
 
-    def create_all(order: int) -> int:
-        with store.unit_of_work(TENANT) as uow:
-            created = uow.jobs.create_many([NewJob("t", idempotency_key=key) for key in keys[::order]])
-            return sum(not one.replayed for one in created)
+    with Actor(store, TENANT) as one, Actor(store, TENANT) as other:
+        one.does(create_all("a"))
+        step = other.begins(create_all("b", "a"))
+        assert is_waiting(step)
+        # The other one waits for "a" before it has taken "b".
+        assert one.does(create_all("b")) == [False]
+        one.commits()
+        assert step.result(PATIENCE) == [True, True]
+        other.commits()
 
-    with ThreadPoolExecutor(4) as pool:
-        assert sum(pool.map(create_all, [1, -1] * 6)) == 50
+    assert statuses(store) == {Status.QUEUED: 2}
 
 
 def test_of_two_jobs_with_one_id_one_is_refused(store: StoreHarness) -> None:

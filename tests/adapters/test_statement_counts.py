@@ -210,3 +210,16 @@ def test_more_keys_than_a_statement_may_have_are_looked_up_in_parts(
 
     assert [one.job.id for one in replayed] == [one.job.id for one in created]
     assert sum("idempotency_key IN" in statement for statement in statements) == 3
+
+
+def test_rows_are_locked_in_the_order_of_their_ids(postgres_store: PostgresHarness) -> None:
+    held = claim(postgres_store, 3)
+    postgres_store.advance(LEASE)
+    with postgres_store.unit_of_work(WORKER) as uow, logged_statements(postgres_store.store) as statements:
+        uow.jobs.renew(holds(held), lease=LEASE)
+        uow.jobs.finish([Ending(job, Succeed()) for job in held])
+        uow.jobs.expire(limit=9)
+
+    locking = [statement for statement in statements if "FOR UPDATE" in statement]
+    assert len(locking) == 3
+    assert all("ORDER BY job.id" in statement for statement in locking)

@@ -9,10 +9,11 @@ import pytest
 
 from heimdex.domain.asset import NewAsset
 from heimdex.domain.errors import InvalidInput, JobNotFound, NestedUnitOfWork, UnitOfWorkNotOpen
+from heimdex.domain.job import Job
 from heimdex.domain.outcomes import Succeed
 from heimdex.domain.results import Ending
 from heimdex.domain.transitions import Status
-from heimdex.service_layer.ports import UnitOfWork
+from heimdex.service_layer.ports import JobRepository, UnitOfWork
 from tests.contract.steps import LEASE, NOBODY, OURS, SYSTEM, TYPE, WORKER, counts, create, every_job, running
 from tests.stores import StoreHarness
 
@@ -281,24 +282,35 @@ def test_several_verbs_are_kept_together(store: StoreHarness) -> None:
         assert [event.trigger for event in views.history(job.id)] == ["create", "claim", "log"]
 
 
-def test_assigning_to_a_job_changes_nothing_stored(store: StoreHarness) -> None:
-    job = create(store)
+HANDED_OUT: dict[str, Callable[[JobRepository, Job], Job | None]] = {
+    "find": lambda jobs, job: jobs.find(job.id),
+    "get": lambda jobs, job: jobs.get(job.id),
+    "with_events": lambda jobs, job: getattr(jobs.with_events(job.id), "job", None),
+    "list_with_events": lambda jobs, _: jobs.list_with_events()[0].job,
+    "queued": lambda jobs, _: jobs.queued()[0],
+    "by_type_and_status": lambda jobs, _: jobs.by_type_and_status(TYPE, Status.QUEUED)[0],
+    "create": lambda jobs, _: jobs.create(TYPE).job,
+    "replay": lambda jobs, job: jobs.create(TYPE, idempotency_key=job.idempotency_key).job,
+    "claim": lambda jobs, job: jobs.claim(job.id, worker=WORKER, lease=LEASE),
+    "claim_due": lambda jobs, _: jobs.claim_due(worker=WORKER, types={TYPE}, lease=LEASE, limit=1)[0],
+    "log": lambda jobs, job: jobs.log(jobs.claim(job.id, worker=WORKER, lease=LEASE).id, {}),
+    "finish": lambda jobs, job: jobs.finish([Ending(jobs.claim(job.id, worker=WORKER, lease=LEASE), Succeed())]).jobs[
+        0
+    ],
+}
 
+
+@pytest.mark.parametrize("method", HANDED_OUT)
+def test_assigning_to_a_job_changes_nothing_stored(store: StoreHarness, method: str) -> None:
+    job = create(store, idempotency_key="k")
     with store.unit_of_work(OURS) as uow:
-        for handed_out in (
-            uow.jobs.get(job.id),
-            uow.jobs.queued()[0],
-            uow.jobs.list_with_events()[0].job,
-            uow.jobs.claim(job.id, worker=WORKER, lease=LEASE),
-            uow.jobs.create(TYPE, idempotency_key="k").job,
-            uow.jobs.create(TYPE, idempotency_key="k").job,
-        ):
-            handed_out.priority = 99
-            handed_out.payload_json = '{"not":"mine"}'
-        uow.jobs.log(job.id, {})
+        handed_out = HANDED_OUT[method](uow.jobs, job)
+        assert handed_out is not None
+        handed_out.priority = 99
+        handed_out.payload_json = '{"not":"mine"}'
+        assert uow.jobs.get(handed_out.id).priority == 0
 
-    assert {kept.priority for kept in every_job(store)} == {0}
-    assert {kept.payload_json for kept in every_job(store)} == {"{}"}
+    assert {(kept.priority, kept.payload_json) for kept in every_job(store)} == {(0, "{}")}
 
 
 def test_what_was_committed_before_stays_when_a_later_one_fails(store: StoreHarness) -> None:

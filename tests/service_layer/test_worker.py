@@ -153,7 +153,7 @@ def test_a_worker_claims_no_more_than_its_slots_before_it_knows_how_long_jobs_ta
 def test_a_worker_claims_short_jobs_ahead_but_never_holds_more_than_a_batch() -> None:
     ledger = HandLedger(registry(nothing=nothing))
     worker = HandWorker(ledger, slots=2, settings=WorkerSettings(batch=20))
-    ledger.create_many(NewJob("nothing") for _ in range(200))
+    ledger.create_many(NewJob("nothing") for _ in range(70))
     held = []
     while ledger.counts().get(Status.QUEUED):
         worker.runner.run_all()
@@ -446,11 +446,11 @@ def test_a_thousand_jobs_through_four_slots_all_end_once() -> None:
 def test_two_workers_share_the_work_and_no_job_runs_twice() -> None:
     runs: list[int] = []
     ledger = HandLedger(registry(work=lambda payload, ctx: runs.append(payload["n"])))
-    ledger.create_many(NewJob("work", {"n": n}) for n in range(100))
+    ledger.create_many(NewJob("work", {"n": n}) for n in range(30))
     workers = [HandWorker(ledger) for _ in range(2)]
-    while ledger.counts() != {Status.SUCCEEDED: 100}:
+    while ledger.counts() != {Status.SUCCEEDED: 30}:
         for worker in workers:
             worker.step()
             worker.runner.run_all()
 
-    assert sorted(runs) == list(range(100))
+    assert sorted(runs) == list(range(30))

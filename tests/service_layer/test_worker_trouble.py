@@ -65,15 +65,15 @@ def test_nothing_is_lost_or_done_twice_when_every_other_transaction_fails() -> N
         ctx.log({"n": payload["n"]})
 
     ledger = HandLedger(registry(work=work))
-    ids = ledger.create_many(NewJob("work", {"n": n}) for n in range(50))
+    ids = ledger.create_many(NewJob("work", {"n": n}) for n in range(20))
     for command in (ClaimJobs, FinishJobs, ReportJobs, RenewLeases, ExpireLeases):
-        ledger.faults.plan(command, *[before_commit(LOST), None] * 50)
+        ledger.faults.plan(command, *[before_commit(LOST), None] * 20)
     worker = HandWorker(ledger)
-    while ledger.counts() != {Status.SUCCEEDED: 50}:
+    while ledger.counts() != {Status.SUCCEEDED: 20}:
         worker.settle()
 
-    assert sorted(runs) == list(range(50))
-    assert [ledger.details(job_id, Trigger.LOG) for job_id in ids] == [[{"n": n}] for n in range(50)]
+    assert sorted(runs) == list(range(20))
+    assert [ledger.details(job_id, Trigger.LOG) for job_id in ids] == [[{"n": n}] for n in range(20)]
 
 
 def test_an_outage_is_logged_at_most_once_a_second_and_asked_about_no_more_often(
@@ -95,7 +95,7 @@ def test_work_goes_on_when_the_database_comes_back() -> None:
     ledger = HandLedger(registry(nothing=nothing))
     worker = HandWorker(ledger)
     ledger.faults.down = DOWN
-    worker.pass_time(600)
+    worker.pass_time(90)
     ledger.faults.down = None
     job_id = ledger.create("nothing")
     worker.pass_time(1.1)
@@ -159,9 +159,9 @@ def test_what_ended_or_never_started_in_a_long_outage_is_no_crash() -> None:
     other.settle()
     ledger.faults.down = DOWN
     worker.runner.run_next()
-    for _ in range(120):
-        worker.pass_time(0.5)
-        other.step()
+    for _ in range(30):
+        worker.pass_time(1)
+        other.pass_time(1)
     ledger.faults.down = None
     # The other one finds the database back first, and leaves what it finds to whoever holds it.
     other.pass_time(1)

@@ -1,0 +1,51 @@
+"""The test kit: an application in memory, a clock that stands still, jobs that run in the thread of the test.
+
+See docs/how-to/test-your-jobs.md.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from heimdex.testing.assertions import assert_created, assert_history, assert_nothing_created
+    from heimdex.testing.clock import SimulatedClock
+    from heimdex.testing.databases import database
+    from heimdex.testing.draining import crash, drain, run_out
+    from heimdex.testing.simulation import SimulatedApplication, application
+    from heimdex.testing.statements import assert_statements
+
+__all__ = [
+    "SimulatedApplication",
+    "SimulatedClock",
+    "application",
+    "assert_created",
+    "assert_history",
+    "assert_nothing_created",
+    "assert_statements",
+    "crash",
+    "database",
+    "drain",
+    "run_out",
+]
+
+_MODULES = {
+    "SimulatedApplication": "simulation",
+    "SimulatedClock": "clock",
+    "application": "simulation",
+    "assert_created": "assertions",
+    "assert_history": "assertions",
+    "assert_nothing_created": "assertions",
+    "assert_statements": "statements",
+    "crash": "draining",
+    "database": "databases",
+    "drain": "draining",
+    "run_out": "draining",
+}
+
+if not TYPE_CHECKING:  # so that a misspelt name stays an error of types
+
+    def __getattr__(name: str) -> object:
+        # Late: pytest imports this package, for the plugin in it, wherever Heimdex is installed.
+        if name not in _MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
