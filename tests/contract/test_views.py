@@ -181,7 +181,7 @@ def test_many_histories_come_at_once(store: StoreHarness) -> None:
 
 
 def test_ids_with_a_history_come_ascending_and_after_a_cursor(store: StoreHarness) -> None:
-    ids = [create(store).id for _ in range(4)]
+    ids = [running(store).id for _ in range(4)]
     with store.views(OURS) as views:
         assert views.history_ids() == ids
         assert views.history_ids(limit=3) == ids[:3]

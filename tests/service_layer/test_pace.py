@@ -35,7 +35,7 @@ def test_busy_slots_get_nothing() -> None:
     assert [pace(0.099).room(0, busy) for busy in range(5)] == [20, 15, 10, 5, 0]
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(
     seconds=st.floats(0, 10_000),
     slots=st.integers(1, 20),

@@ -115,7 +115,7 @@ def stored(payload: object, hint: object) -> JsonValue:
     return decode(canonical(payload_form(hint).document(payload), "payload"))
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(everything)
 def test_every_instance_comes_back_from_its_document(payload: Everything) -> None:
     assert payload_form(Everything).rebuild(stored(payload, Everything)) == payload

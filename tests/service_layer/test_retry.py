@@ -80,7 +80,7 @@ def test_once_is_once() -> None:
         once(failing(TransientDatabaseError("deadlock")))
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(st.integers(1, 19), st.floats(0, 1, exclude_max=True), seconds, seconds)
 def test_every_wait_is_within_its_bounds(tries_made: int, random: float, one: timedelta, other: timedelta) -> None:
     policy = RetryPolicy(shortest=min(one, other), longest=max(one, other))
