@@ -26,11 +26,19 @@ def memory_store() -> MemoryHarness:
     return MemoryHarness()
 
 
-@pytest.fixture
-def sqlite_store(migrated_sqlite_file: Path, tmp_path: Path) -> Iterator[SqliteHarness]:
-    store = SqliteHarness(migrated_sqlite_file, tmp_path)
+@pytest.fixture(scope="session")
+def lasting_sqlite_store(
+    migrated_sqlite_file: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[SqliteHarness]:
+    store = SqliteHarness(migrated_sqlite_file, tmp_path_factory.mktemp("sqlite"))
     yield store
     store.close()
+
+
+@pytest.fixture
+def sqlite_store(lasting_sqlite_store: SqliteHarness) -> SqliteHarness:
+    lasting_sqlite_store.start_anew()
+    return lasting_sqlite_store
 
 
 @pytest.fixture(scope="session")
