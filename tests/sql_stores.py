@@ -16,7 +16,7 @@ from heimdex.service_layer.ports import UnitOfWork, Views
 from tests.postgres_server import PostgresServer
 from tests.stores import StoreHarness
 
-TABLES = ("job", "job_event", "job_refusal", "asset", "worker")
+TABLES = ("job", "job_event", "job_refusal", "asset", "worker", "paused_queue", "org_erasure")
 
 _TEST_CLOCK = """
 CREATE TABLE test_clock (at timestamptz);

@@ -7,6 +7,8 @@ from heimdex.domain.asset import Asset, NewAsset
 from heimdex.domain.backoff import Exponential, Fixed, NoRetry
 from heimdex.domain.commands import CreateJobs
 from heimdex.domain.errors import (
+    CancelRequested,
+    CapabilityMissing,
     CommitOutcomeUnknown,
     ConnectionLost,
     DatabaseError,
@@ -22,17 +24,22 @@ from heimdex.domain.errors import (
     JobNotFound,
     LeaseLost,
     NestedUnitOfWork,
+    RoleNotGranted,
     SchemaMismatch,
     SchemaMissing,
+    SerializationConflict,
     TransientDatabaseError,
     UniqueViolation,
     UnitOfWorkMisuse,
     UnitOfWorkNotOpen,
     UnknownJobType,
     UnscopedStatement,
+    WallMissing,
+    WorkerHung,
 )
 from heimdex.domain.events import JobEvent
 from heimdex.domain.job import Job
+from heimdex.domain.job_filter import JobFilter
 from heimdex.domain.new_job import JobLimits, NewJob
 from heimdex.domain.outcomes import Cancel, Fail, Snooze
 from heimdex.domain.results import Created, JobWithEvents
@@ -40,13 +47,14 @@ from heimdex.domain.scope import System, Tenant
 from heimdex.domain.transitions import END_STATUSES, TRANSITIONS, Status, Trigger
 from heimdex.service_layer.job_context import JobContext
 from heimdex.service_layer.job_registry import JobRegistry
-from heimdex.service_layer.ports import JobFilter
 
 __all__ = [
     "END_STATUSES",
     "TRANSITIONS",
     "Asset",
     "Cancel",
+    "CancelRequested",
+    "CapabilityMissing",
     "CommitOutcomeUnknown",
     "ConnectionLost",
     "CreateJobs",
@@ -77,8 +85,10 @@ __all__ = [
     "NewAsset",
     "NewJob",
     "NoRetry",
+    "RoleNotGranted",
     "SchemaMismatch",
     "SchemaMissing",
+    "SerializationConflict",
     "Snooze",
     "Status",
     "System",
@@ -90,4 +100,6 @@ __all__ = [
     "UnitOfWorkNotOpen",
     "UnknownJobType",
     "UnscopedStatement",
+    "WallMissing",
+    "WorkerHung",
 ]

@@ -2,19 +2,21 @@
 
 import os
 import socket
-from collections.abc import Callable, Collection, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from functools import partial
 from importlib import import_module
 from importlib.metadata import entry_points
 from importlib.util import find_spec
+from pathlib import Path
 from random import SystemRandom
 from types import TracebackType
 from typing import Self, TypeVar
 
 from attrs import evolve, frozen
 
+from heimdex.adapters.async_bus import AsyncBus
 from heimdex.adapters.clock import SystemClock, sleep
 from heimdex.adapters.files import LocalFiles
 from heimdex.adapters.ids import UuidSeven
@@ -29,7 +31,7 @@ from heimdex.domain.commands import Command
 from heimdex.domain.errors import InvalidSetting
 from heimdex.domain.rules import check_whole
 from heimdex.domain.scope import Scope
-from heimdex.service_layer import handlers
+from heimdex.service_layer import handlers, operating
 from heimdex.service_layer.job_registry import JobRegistry
 from heimdex.service_layer.message_bus import Handlers, MessageBus
 from heimdex.service_layer.pace import WorkerSettings
@@ -62,7 +64,6 @@ class Application:
     Args:
         jobs: the job functions that this process knows; None: it creates jobs of any type and runs none.
         patient_bus: tries a command again after a transient failure of the database.
-        bus: tries once.
     """
 
     settings: Settings
@@ -70,7 +71,6 @@ class Application:
     files: Files
     retry_transient: RetryTransient
     patient_bus: MessageBus
-    bus: MessageBus
     store: Store
     clock: Clock
     ids: Ids
@@ -84,13 +84,25 @@ class Application:
         """Return a unit of work of a scope, to be used in a `with` block: the place of the guide's `get_db()`."""
         return self.store.unit_of_work(scope)
 
+    def join(self, session_or_connection: object, scope: Scope) -> UnitOfWork:
+        """Return a unit of work inside the transaction of your own SQLAlchemy Session or Connection.
+
+        Your commit, after the block, is the only one. For an AsyncSession, call this inside `run_sync`.
+        """
+        return self.store.join(session_or_connection, scope)
+
     def views(self, scope: Scope) -> AbstractContextManager[Views]:
         """Return read-only questions of a scope, to be used in a `with` block."""
         return self.store.views(scope)
 
     def handle(self, command: Command[Answer]) -> Answer:
-        """Run a command; after a transient failure of the database, again as a whole."""
+        """Run a command; after a transient failure of the database, again (of a bulk, the step that failed)."""
         return self.patient_bus.handle(command)
+
+    @property
+    def aio(self) -> AsyncBus:
+        """What async callers use: `await app.aio.create(scope, type, payload)`, `await app.aio.handle(command)`."""
+        return AsyncBus(self.patient_bus)
 
     def worker(
         self,
@@ -113,13 +125,16 @@ class Application:
             raise InvalidSetting("HEIMDEX_JOBS", None, "name the JobRegistry that a worker runs, as module:attribute")
         slots = self.settings.concurrency if concurrency is None else check_whole("concurrency", concurrency, 1, 1_000)
         settings = evolve(worker_settings(self.settings), queues=None if queues is None else frozenset(queues))
+        # What the loop asks for must not wait for what job functions do; a statement leaves time to renew a lease.
+        start_uow, close = self.store.reserve(settings.lease / 3)
         tools = WorkerTools(
-            bus=self.bus,
+            bus=MessageBus(bound_handlers(start_uow), ids=self.ids, retry=once),
             patient_bus=self.patient_bus,
             clock=self.clock,
             inbox=QueueInbox(),
             runner=ThreadRunner(slots),
             wakeups=self.wakeups,
+            close=close,
         )
         return Worker(self.ids(), name or f"{socket.gethostname()}:{os.getpid()}", self.jobs, settings, tools)
 
@@ -166,7 +181,6 @@ def bootstrap(
         files=LocalFiles(),
         retry_transient=retry,
         patient_bus=MessageBus(bound, ids=ids, retry=retry),
-        bus=MessageBus(bound, ids=ids, retry=once),
         store=store,
         clock=clock,
         ids=ids,
@@ -179,11 +193,23 @@ def bound_handlers(start_uow: StartUnitOfWork) -> Handlers:
     bound: Mapping[type[Command[object]], Callable[..., object]] = {
         commands.CreateJobs: partial(handlers.create_jobs, start_uow=start_uow),
         commands.CreateChildren: partial(handlers.create_children, start_uow=start_uow),
+        commands.CancelJob: partial(operating.cancel_job, start_uow=start_uow),
+        commands.RetryJob: partial(operating.retry_job, start_uow=start_uow),
+        commands.CancelJobs: partial(operating.cancel_jobs, start_uow=start_uow),
+        commands.RetryJobs: partial(operating.retry_jobs, start_uow=start_uow),
+        commands.PauseQueue: partial(operating.pause_queue, start_uow=start_uow),
+        commands.ResumeQueue: partial(operating.resume_queue, start_uow=start_uow),
+        commands.Prune: partial(operating.prune, start_uow=start_uow),
+        commands.EraseOrg: partial(operating.erase_org, start_uow=start_uow),
         commands.ClaimJobs: partial(handlers.claim_jobs, start_uow=start_uow),
+        commands.ClaimOneByOne: partial(handlers.claim_one_by_one, start_uow=start_uow),
         commands.FinishJobs: partial(handlers.finish_jobs, start_uow=start_uow),
         commands.ReportJobs: partial(handlers.report_jobs, start_uow=start_uow),
         commands.RenewLeases: partial(handlers.renew_leases, start_uow=start_uow),
+        commands.FindCancelRequests: partial(handlers.find_cancel_requests, start_uow=start_uow),
         commands.ExpireLeases: partial(handlers.expire_leases, start_uow=start_uow),
+        commands.ExpireOneByOne: partial(handlers.expire_one_by_one, start_uow=start_uow),
+        commands.WasCommitted: partial(handlers.was_committed, start_uow=start_uow),
         commands.MarkWorkerSeen: partial(handlers.mark_worker_seen, start_uow=start_uow),
         commands.MarkWorkerGone: partial(handlers.mark_worker_gone, start_uow=start_uow),
     }
@@ -228,6 +254,22 @@ def drive_jobs() -> JobRegistry:
     return drive.drive_jobs(LocalFiles(), ContentMediaTypes())
 
 
+@contextmanager
+def embedded_postgres() -> Iterator[tuple[str, Path]]:
+    """Give the URL of a PostgreSQL server that ends with the block, and the folder that it is in.
+
+    It keeps what is committed as any other does: its speed is that of a server in use. To be called in the main thread.
+
+    Raises:
+        ModuleNotFoundError: the extra `embedded` is not installed.
+        CapabilityMissing, DatabaseUnavailable: it cannot run here; it does not start.
+    """
+    from heimdex.adapters.embedded_postgres import EmbeddedPostgres  # noqa: PLC0415 - an extra
+
+    with EmbeddedPostgres() as server:
+        yield server.url, server.folder
+
+
 def _open_store(settings: Settings, *, clock: Clock, tools: Tools, wakeups: Wakeups) -> Store:
     if settings.database_url.startswith("memory:"):
         return MemoryLedger(MemoryStore(clock), tools=tools, wakeups=wakeups)
@@ -238,9 +280,13 @@ def _open_store(settings: Settings, *, clock: Clock, tools: Tools, wakeups: Wake
     engine = EngineSettings(
         pool_size=settings.pool_size,
         max_overflow=settings.max_overflow,
+        pool_timeout=_length(settings.pool_timeout_seconds),
         pool_recycle=_length(settings.pool_recycle_seconds),
+        connect_timeout=_length(settings.connect_timeout_seconds),
+        application_name=settings.application_name,
         statement_timeout=_length(settings.statement_timeout_seconds),
         lock_timeout=_length(settings.lock_timeout_seconds),
+        wall_required=settings.env == "production",
     )
     return SqlStore(settings.database_url, engine, clock=clock, tools=tools, wakeups=wakeups)
 
@@ -265,8 +311,9 @@ def _registry(place: str, load: Callable[[], object]) -> JobRegistry:
     try:
         found = load()
         found = found() if callable(found) else found
-    except (ImportError, AttributeError) as error:
-        raise InvalidSetting("HEIMDEX_JOBS", place, f"name one that can be imported ({error})") from error
+    except (Exception, SystemExit) as error:
+        problem = f"{type(error).__name__}: {error}"
+        raise InvalidSetting("HEIMDEX_JOBS", place, f"name one that can be imported ({problem})") from error
     if not isinstance(found, JobRegistry):
         raise InvalidSetting("HEIMDEX_JOBS", place, "name a JobRegistry, or a function that returns one")
     return found

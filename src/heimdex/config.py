@@ -28,6 +28,8 @@ _SCHEMES = {
 }
 _URL_REMEDY = "give postgresql://user@host/database, sqlite:///file.db or memory://"
 _JOBS = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+# PostgreSQL cuts a longer one, and shows others as question marks.
+_APPLICATION_NAME = re.compile(r"[ -~]{1,63}")
 _YES, _NO = frozenset({"1", "true", "yes", "on"}), frozenset({"", "0", "false", "no", "off"})
 _MASK = "***"
 
@@ -65,6 +67,9 @@ def _database_url(variable: str, value: str) -> str:
         raise InvalidSetting(
             variable, masked(value), "name a file (sqlite:///file.db); memory:// is the store that is not kept"
         )
+    if scheme != "sqlite" and rest.partition("?")[0].count("@") > 1:
+        # The driver and we would read it differently, and its error would show a part of the password.
+        raise InvalidSetting(variable, masked(value), "write each @ of a user's name or password as %40")
     return f"{_SCHEMES[scheme]}://{rest}"
 
 
@@ -80,6 +85,12 @@ def _org(variable: str, value: str | UUID | None) -> UUID | None:
 def _environment(variable: str, value: str) -> str:
     if value not in ENVIRONMENTS:
         raise InvalidSetting(variable, value, f"give one of {', '.join(ENVIRONMENTS)}")
+    return value
+
+
+def _application_name(variable: str, value: str) -> str:
+    if not _APPLICATION_NAME.fullmatch(value):
+        raise InvalidSetting(variable, value, "give 1 to 63 printable characters of ASCII")
     return value
 
 
@@ -158,11 +169,23 @@ class Settings:
     )
     pool_size: int = _setting("pool_size", default=5, read=_whole(1, 1_000), about="connections kept open")
     max_overflow: int = _setting("max_overflow", default=10, read=_whole(0, 1_000), about="connections beyond them")
+    pool_timeout_seconds: float = _setting(
+        "pool_timeout_seconds", default=30, read=_seconds(0.1, 3_600), about="longest wait for a free connection"
+    )
     pool_recycle_seconds: float = _setting(
         "pool_recycle_seconds", default=300, read=_seconds(1, 86_400), about="age at which a connection is replaced"
     )
+    connect_timeout_seconds: int = _setting(
+        "connect_timeout_seconds", default=10, read=_whole(2, 3_600), about="longest wait for a server to answer"
+    )
+    application_name: str = _setting(
+        "application_name", default="heimdex", read=_application_name, about="what PostgreSQL calls our connections"
+    )
     statement_timeout_seconds: float = _setting(
-        "statement_timeout_seconds", default=30, read=_seconds(0.1, 3_600), about="longest statement"
+        "statement_timeout_seconds",
+        default=30,
+        read=_seconds(0.1, 3_600),
+        about="longest statement; PostgreSQL ends a transaction that idles twice as long",
     )
     lock_timeout_seconds: float = _setting(
         "lock_timeout_seconds", default=5, read=_seconds(0.1, 3_600), about="longest wait for a lock"

@@ -26,6 +26,7 @@ from heimdex.domain.errors import (
     InvalidSetting,
     SchemaMismatch,
     SchemaMissing,
+    SerializationConflict,
     TransientDatabaseError,
     UniqueViolation,
 )
@@ -39,7 +40,7 @@ SYSTEM = System(actor="s", reason="a test")
 SECRET = "a-secret-value"  # noqa: S105 - it is looked for in what is shown
 
 SQLSTATES: dict[str, type[DatabaseError]] = {
-    "40001": TransientDatabaseError,  # serialization_failure
+    "40001": SerializationConflict,  # serialization_failure
     "40P01": TransientDatabaseError,  # deadlock_detected
     "55P03": TransientDatabaseError,  # lock_not_available
     "57014": TransientDatabaseError,  # query_canceled
@@ -184,8 +185,8 @@ def small_pool(request: pytest.FixtureRequest) -> Iterator[SqlHarness]:
 def test_a_pool_without_a_free_connection_is_unavailable(small_pool: SqlHarness) -> None:
     with Actor(small_pool, SYSTEM) as one:
         one.does(lambda uow: uow.jobs.queued())
-        with pytest.raises(DatabaseUnavailable, match="raise the pool size"), small_pool.views(SYSTEM):
-            pass
+        with small_pool.views(SYSTEM) as views, pytest.raises(DatabaseUnavailable, match="raise the pool size"):
+            views.history_ids()
         one.commits()
 
     with small_pool.views(SYSTEM) as views:
@@ -240,7 +241,7 @@ def test_a_server_that_does_not_let_us_in_is_unavailable_and_no_password_is_show
     postgres_store: PostgresHarness, wrong: str
 ) -> None:
     harness = SqlHarness(unreachable(postgres_store)[wrong])
-    for connect in (lambda: harness.unit_of_work(SYSTEM), harness.store.database.begin):
+    for connect in (lambda: harness.unit_of_work(SYSTEM), lambda: harness.store.database.begin(SYSTEM)):
         with pytest.raises(DatabaseUnavailable, match="check that the server runs") as raised:
             connect()
         assert SECRET not in "".join(traceback.format_exception(raised.value))

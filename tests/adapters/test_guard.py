@@ -12,8 +12,8 @@ from heimdex.adapters.orm import event_table, job_table
 from heimdex.adapters.scoping import carrying, scoped
 from heimdex.domain.errors import UnscopedStatement
 from heimdex.domain.job import Job
+from heimdex.domain.job_filter import JobFilter
 from heimdex.domain.scope import System, Tenant
-from heimdex.service_layer.ports import JobFilter
 from tests.sql_stores import SqlHarness, SqliteHarness
 
 OURS = Tenant(UUID(int=1), actor="a")
@@ -32,7 +32,7 @@ def store(request: pytest.FixtureRequest) -> SqlHarness:
 
 @pytest.fixture
 def session(store: SqlHarness) -> Iterator[Session]:
-    session = store.store.database.begin()
+    session = store.store.database.begin(SYSTEM)
     yield session
     session.rollback()
     store.store.database.end(session)

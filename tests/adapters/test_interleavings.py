@@ -10,10 +10,11 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from heimdex.adapters.ids import UuidSeven
 from heimdex.domain.errors import IllegalTransition, UniqueViolation
 from heimdex.domain.job import Job
 from heimdex.domain.new_job import NewJob
-from heimdex.domain.outcomes import Fail, Succeed
+from heimdex.domain.outcomes import Fail, Release, Succeed
 from heimdex.domain.results import Created, Ending
 from heimdex.domain.scope import System, Tenant
 from heimdex.domain.transitions import Status
@@ -157,7 +158,7 @@ def test_bulk_creates_with_the_same_keys_in_opposite_orders_do_not_deadlock(stor
 
 
 def test_of_two_jobs_with_one_id_one_is_refused(store: StoreHarness) -> None:
-    own = uuid4()
+    own = UuidSeven()()
 
     def create_own(uow: UnitOfWork) -> object:
         return uow.jobs.create_many([NewJob("t", id=own)])
@@ -282,3 +283,39 @@ def test_claims_and_creates_with_keys_go_on_beside_each_other(store: StoreHarnes
         list(pool.map(lambda pair: work(*pair), product(("claim", "create"), range(10))))
 
     assert sum(statuses(store).values()) == 50
+
+
+def test_a_write_that_waited_is_stamped_no_earlier_than_what_it_waited_for(store: StoreHarness) -> None:
+    create(store, 1)
+    [held] = claimed(store, 1)
+    with Actor(store, TENANT) as one, Actor(store, TENANT) as other:
+        one.does(lambda uow: uow.jobs.log(held.id, {"who": "one"}))
+        step = other.begins(lambda uow: uow.jobs.log(held.id, {"who": "other"}))
+        assert is_waiting(step)
+        store.advance(timedelta(seconds=3))
+        one.does(lambda uow: uow.jobs.log(held.id, {"who": "one again"}))
+        one.commits()
+        step.result(PATIENCE)
+        other.commits()
+
+    with store.views(WORKER) as views:
+        history = views.history(held.id)
+    assert [event.detail.get("who") for event in history[2:]] == ["one", "one again", "other"]
+    assert [event.ts for event in history] == sorted(event.ts for event in history)
+
+
+def test_a_claim_that_waited_has_its_whole_lease(store: StoreHarness) -> None:
+    [job] = create(store, 1)
+
+    def claim_it(uow: UnitOfWork) -> Job:
+        return uow.jobs.claim(job.id, worker=uuid4(), lease=LEASE)
+
+    with Actor(store, TENANT) as one, Actor(store, TENANT) as other:
+        held = one.does(claim_it)
+        one.does(lambda uow: uow.jobs.finish([Ending(held, Release("stopping"))]))
+        step = other.begins(claim_it)
+        assert is_waiting(step)
+        store.advance(timedelta(seconds=4))
+        one.commits()
+        assert step.result(PATIENCE).lease_until == store.clock.now() + LEASE
+        other.commits()

@@ -14,12 +14,13 @@ from sqlalchemy.sql.expression import FromClause
 
 from heimdex.adapters.orm import event_table, job_table, worker_table
 from heimdex.domain.asset import NewAsset
+from heimdex.domain.job_filter import JobFilter
 from heimdex.domain.new_job import NewJob
 from heimdex.domain.outcomes import Fail, Progress, Snooze
 from heimdex.domain.results import Ending, Report
 from heimdex.domain.scope import Tenant
 from heimdex.domain.transitions import Status
-from heimdex.service_layer.ports import JobFilter, UnitOfWork, Views
+from heimdex.service_layer.ports import UnitOfWork, Views
 from tests.sql_stores import SqlHarness
 
 OURS = Tenant(UUID(int=1), actor="a")

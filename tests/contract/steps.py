@@ -9,11 +9,11 @@ from attrs import asdict
 
 from heimdex.domain.events import JobEvent
 from heimdex.domain.job import Hold, Job
+from heimdex.domain.job_filter import JobFilter
 from heimdex.domain.outcomes import Outcome, Progress
 from heimdex.domain.results import Ending, Written
 from heimdex.domain.scope import Scope, System, Tenant
 from heimdex.domain.transitions import Status
-from heimdex.service_layer.ports import JobFilter
 from tests.stores import StoreHarness
 
 ORG, OTHER_ORG = UUID(int=1), UUID(int=2)

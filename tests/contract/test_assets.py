@@ -1,6 +1,7 @@
 """Assets: what jobs found or made."""
 
 import pytest
+from attrs import evolve
 
 from heimdex.domain.asset import MAX_SIZE, MAX_URI, Asset, NewAsset
 from heimdex.domain.errors import JobNotFound, UniqueViolation
@@ -187,3 +188,29 @@ def test_changing_an_asset_changes_nothing_stored(store: StoreHarness) -> None:
     with store.views(OURS) as views:
         [kept] = views.assets([job.id])[job.id]
     assert (kept.size, kept.uri, kept.media_type) == (5, "file:///a.txt", "text/plain")
+
+
+def test_a_job_that_does_not_exist_has_no_assets_whatever_the_callers_copy_says(store: StoreHarness) -> None:
+    job = create(store)
+    invented, moved = evolve(job, id=NOBODY), evolve(job, org_id=THEIRS.org_id)
+    with store.unit_of_work(SYSTEM) as uow:
+        for copy in (invented, moved):
+            with pytest.raises(JobNotFound) as raised:
+                uow.assets.add_many([(job, new_asset()), (copy, new_asset("file:///b.txt"))])
+            assert raised.value.job_id == copy.id
+
+        assert uow.assets.of_job(job.id) == []
+
+
+def test_a_copy_that_names_its_readers_organisation_opens_no_other_ones_job(store: StoreHarness) -> None:
+    theirs = create(store, scope=THEIRS)
+    with store.unit_of_work(OURS) as uow, pytest.raises(JobNotFound):
+        uow.assets.add(evolve(theirs, org_id=ORG), new_asset())
+
+
+def test_a_job_of_the_same_unit_of_work_may_have_assets(store: StoreHarness) -> None:
+    with store.unit_of_work(OURS) as uow:
+        job = uow.jobs.create("t").job
+        added = uow.assets.add(job, new_asset())
+
+    assert added.job_id == job.id

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 
@@ -331,7 +331,7 @@ def test_a_second_job_with_the_same_id_is_refused_and_nothing_is_written(
 
 @pytest.mark.parametrize("key", [None, "k"])
 def test_an_id_twice_in_one_call_is_refused(store: StoreHarness, key: str | None) -> None:
-    own = uuid4()
+    own = store.tools.ids()
     with store.unit_of_work(OURS) as uow, pytest.raises(UniqueViolation, match="pk_job"):
         uow.jobs.create_many([NewJob(TYPE, id=own, idempotency_key=key), NewJob(TYPE, id=own, idempotency_key=key)])
 
@@ -339,7 +339,7 @@ def test_an_id_twice_in_one_call_is_refused(store: StoreHarness, key: str | None
 
 
 def test_an_id_of_the_same_unit_of_work_is_refused_too(store: StoreHarness) -> None:
-    own = uuid4()
+    own = store.tools.ids()
     with store.unit_of_work(OURS) as uow:
         uow.jobs.create_many([NewJob(TYPE, id=own)])
         with pytest.raises(UniqueViolation, match="pk_job"):
@@ -349,7 +349,7 @@ def test_an_id_of_the_same_unit_of_work_is_refused_too(store: StoreHarness) -> N
 
 
 def test_the_id_of_a_job_that_was_rolled_back_is_free(store: StoreHarness) -> None:
-    own = uuid4()
+    own = store.tools.ids()
     with store.unit_of_work(OURS) as uow:
         uow.jobs.create_many([NewJob(TYPE, id=own)])
         uow.rollback()

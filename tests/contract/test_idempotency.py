@@ -1,11 +1,14 @@
 """Creating with an idempotency key: one job for each organisation and key, whoever asks how often."""
 
+from uuid import UUID
+
 import pytest
 
 from heimdex.domain.errors import IdempotencyConflict
 from heimdex.domain.json_text import fingerprint
 from heimdex.domain.new_job import JobLimits, NewJob
 from heimdex.domain.outcomes import Succeed
+from heimdex.domain.results import Created
 from tests.contract.steps import (
     OURS,
     SYSTEM,
@@ -160,10 +163,17 @@ def test_a_replay_wakes_nobody(store: StoreHarness) -> None:
     assert wakes == []
 
 
-def test_a_repeated_create_with_the_same_id_and_key_is_a_replay(store: StoreHarness) -> None:
-    first = create(store, idempotency_key="k")
+def test_a_job_that_is_there_under_the_id_that_was_asked_for_is_no_replay(store: StoreHarness) -> None:
+    """So looks a second try of a command whose first was committed without anybody hearing of it."""
+    asked_for, other_id = store.tools.ids(), store.tools.ids()
 
+    answers = [create_under(store, job_id) for job_id in (asked_for, asked_for, other_id)]
+
+    assert {answer.job.id for answer in answers} == {asked_for}
+    assert [answer.replayed for answer in answers] == [False, False, True]
+
+
+def create_under(store: StoreHarness, job_id: UUID) -> Created:
     with store.unit_of_work(OURS) as uow:
-        [again] = uow.jobs.create_many([NewJob(TYPE, idempotency_key="k", id=first.id)])
-
-    assert (again.replayed, again.job.id) == (True, first.id)
+        [created] = uow.jobs.create_many([NewJob(TYPE, {"n": 1}, idempotency_key="k", id=job_id)])
+    return created

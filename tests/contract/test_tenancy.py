@@ -6,6 +6,7 @@ the rows of another organisation are: both answers must be the same. A new metho
 
 from collections.abc import Callable
 from inspect import getmembers, isfunction
+from uuid import UUID
 
 import pytest
 from attrs import frozen
@@ -13,14 +14,17 @@ from attrs import frozen
 from heimdex.domain.asset import Asset, NewAsset
 from heimdex.domain.errors import HeimdexError, JobNotFound, UnscopedStatement
 from heimdex.domain.job import Job
+from heimdex.domain.job_filter import JobFilter
 from heimdex.domain.new_job import NewJob
+from heimdex.domain.operations import Retention
 from heimdex.domain.outcomes import Progress, Succeed
 from heimdex.domain.results import Ending, Report
 from heimdex.domain.transitions import Status
 from heimdex.service_layer.ports import (
     AssetRepository,
-    JobFilter,
     JobRepository,
+    MaintenanceRepository,
+    QueueRepository,
     UnitOfWork,
     Views,
     WorkerRepository,
@@ -66,7 +70,10 @@ def populate(store: StoreHarness) -> Foreign:
     finish(store, ended, Succeed())
     with store.unit_of_work(THEIRS) as uow:
         asset = uow.assets.add(held, THING)
+    with store.unit_of_work(THEIRS) as uow:
+        uow.queues.pause("slow", reason="theirs")
     with store.unit_of_work(SYSTEM) as uow:
+        uow.maintenance.erase(UUID(int=8), UUID(int=80), reason="they left", limit=1)
         uow.workers.seen(WORKER, name="w", types=[TYPE], queues=["default"])
     # Their run has run out: whoever may expire it would.
     store.advance(LEASE)
@@ -78,6 +85,13 @@ IN_UNIT_OF_WORK: dict[str, Callable[[UnitOfWork, Foreign], object]] = {
     "JobRepository.create_many": lambda uow, their: uow.jobs.create_many([NewJob(TYPE)], parent_id=their.waiting.id),
     "JobRepository.find": lambda uow, their: uow.jobs.find(their.held.id),
     "JobRepository.get": lambda uow, their: uow.jobs.get(their.held.id),
+    "JobRepository.find_many": lambda uow, their: uow.jobs.find_many([their.held.id, their.waiting.id]),
+    "JobRepository.made_by": lambda uow, their: uow.jobs.made_by([NewJob(TYPE, id=their.waiting.id)]),
+    "JobRepository.event": lambda uow, their: uow.jobs.event(their.held.id, 1),
+    "JobRepository.claim_one_by_one": lambda uow, _: uow.jobs.claim_one_by_one(
+        worker=OTHER_WORKER, types={TYPE}, lease=LEASE, limit=9
+    ),
+    "JobRepository.expire_one_by_one": lambda uow, _: uow.jobs.expire_one_by_one(limit=9),
     "JobRepository.exists": lambda uow, their: uow.jobs.exists(their.held.id),
     "JobRepository.with_events": lambda uow, their: uow.jobs.with_events(their.held.id),
     "JobRepository.list_with_events": lambda uow, _: uow.jobs.list_with_events(),
@@ -93,6 +107,11 @@ IN_UNIT_OF_WORK: dict[str, Callable[[UnitOfWork, Foreign], object]] = {
     "JobRepository.report": lambda uow, their: uow.jobs.report([Report(hold_of(their.held), Progress(None, 1))]),
     "JobRepository.log": lambda uow, their: uow.jobs.log(their.held.id, {}),
     "JobRepository.renew": lambda uow, their: uow.jobs.renew([hold_of(their.held)], lease=LEASE),
+    "JobRepository.cancel_requested": lambda uow, their: uow.jobs.cancel_requested([hold_of(their.held)]),
+    "JobRepository.cancel": lambda uow, their: uow.jobs.cancel(their.waiting.id, reason="mine"),
+    "JobRepository.retry_by_hand": lambda uow, their: uow.jobs.retry_by_hand(their.ended.id, reason="mine"),
+    "JobRepository.cancel_matching": lambda uow, _: uow.jobs.cancel_matching(JobFilter(), reason="mine"),
+    "JobRepository.retry_matching": lambda uow, _: uow.jobs.retry_matching(JobFilter(), reason="mine"),
     "JobRepository.expire": lambda uow, _: uow.jobs.expire(limit=9),
     "AssetRepository.add": lambda uow, their: uow.assets.add(their.held, THING),
     "AssetRepository.add_many": lambda uow, their: uow.assets.add_many([(their.waiting, THING)]),
@@ -100,6 +119,14 @@ IN_UNIT_OF_WORK: dict[str, Callable[[UnitOfWork, Foreign], object]] = {
     "AssetRepository.of_job": lambda uow, their: uow.assets.of_job(their.held.id),
     "WorkerRepository.seen": lambda uow, _: uow.workers.seen(WORKER, name="mine", types=[], queues=[]),
     "WorkerRepository.gone": lambda uow, _: uow.workers.gone(WORKER),
+    # A pause that was theirs to lift would be found here.
+    "QueueRepository.resume": lambda uow, _: uow.queues.resume("slow"),
+    "QueueRepository.pause": lambda uow, _: (uow.queues.pause("slow", reason="mine"), uow.queues.resume("slow")),
+    "MaintenanceRepository.prune_jobs": lambda uow, _: uow.maintenance.prune_jobs(Retention(), limit=9),
+    "MaintenanceRepository.prune_histories": lambda uow, _: uow.maintenance.prune_histories(Retention(), limit=9),
+    "MaintenanceRepository.erase": lambda uow, _: uow.maintenance.erase(
+        UUID(int=7), THEIRS.org_id, reason="mine", limit=9
+    ),
 }
 IN_VIEWS: dict[str, Callable[[Views, Foreign], object]] = {
     "Views.statistics": lambda views, _: views.statistics(),
@@ -108,6 +135,10 @@ IN_VIEWS: dict[str, Callable[[Views, Foreign], object]] = {
         views.page(JobFilter(parent_id=their.held.id)),
         views.page(JobFilter(), after=their.asset.id),
     ),
+    "Views.count": lambda views, _: views.count(JobFilter()),
+    "Views.queues": lambda views, _: views.queues(),
+    "Views.explain_waiting": lambda views, their: views.explain_waiting(their.held.id),
+    "Views.erasures": lambda views, _: views.erasures(),
     "Views.find": lambda views, their: views.find(their.held.id),
     "Views.history": lambda views, their: views.history(their.held.id),
     "Views.histories": lambda views, their: views.histories([their.held.id, their.waiting.id]),
@@ -126,13 +157,21 @@ def answer(act: Callable[[], object], refusal: type[HeimdexError] = JobNotFound)
         return type(error), str(error)
 
 
+def refusal_of(method: str) -> type[HeimdexError]:
+    # Workers and what deletes belong to no organisation: their repositories refuse every Tenant.
+    of_system = method.startswith(("WorkerRepository", "MaintenanceRepository"))
+    return UnscopedStatement if of_system else JobNotFound
+
+
 def everything(store: StoreHarness) -> list[object]:
     jobs = every_job(store)
     with store.views(SYSTEM) as views:
         assets = [[asset.id for asset in views.assets([job.id])[job.id]] for job in jobs]
         workers = [(worker.name, worker.types) for worker in views.workers()]
+        queues, erasures = views.queues(), views.erasures()
     events = [len(history(store, job)) for job in jobs]
-    return [[columns(job) for job in jobs], events, assets, workers, [refusals(store, job) for job in jobs]]
+    refused = [refusals(store, job) for job in jobs]
+    return [[columns(job) for job in jobs], events, assets, workers, refused, queues, erasures]
 
 
 @pytest.fixture
@@ -151,8 +190,7 @@ def test_a_stranger_is_answered_by_a_unit_of_work_as_if_nothing_were_there(
         with store.unit_of_work(OURS) as uow:
             return IN_UNIT_OF_WORK[method](uow, foreign)
 
-    # Workers belong to no organisation: a repository that writes them refuses every Tenant.
-    refusal = UnscopedStatement if method.startswith("WorkerRepository") else JobNotFound
+    refusal = refusal_of(method)
     on_empty = answer(ask, refusal)
     store.start_anew()
     populate(store)
@@ -182,7 +220,9 @@ def methods(port: type) -> set[str]:
 
 
 def test_every_method_is_tried_by_a_stranger() -> None:
-    assert set(IN_UNIT_OF_WORK) == methods(JobRepository) | methods(AssetRepository) | methods(WorkerRepository)
+    ports = (JobRepository, AssetRepository, WorkerRepository, QueueRepository, MaintenanceRepository)
+
+    assert set(IN_UNIT_OF_WORK) == set().union(*map(methods, ports))
     assert set(IN_VIEWS) == methods(Views)
 
 
@@ -192,7 +232,7 @@ def test_the_owner_is_answered(store: StoreHarness) -> None:
     with store.views(THEIRS) as views:
         found = {name: ask(views, there) for name, ask in IN_VIEWS.items()}
 
-    assert [name for name, what in found.items() if not what] == ["Views.workers"]
+    assert [name for name, what in found.items() if not what] == ["Views.erasures", "Views.workers"]
 
 
 def test_what_one_organisation_writes_stays_its_own(store: StoreHarness) -> None:

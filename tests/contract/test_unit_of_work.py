@@ -267,7 +267,7 @@ def test_it_cannot_be_entered_a_second_time(store: StoreHarness) -> None:
 def test_nobody_can_commit_by_hand(store: StoreHarness) -> None:
     public = {name for name in vars(UnitOfWork) if not name.startswith("_")}
 
-    assert public == {"jobs", "assets", "workers", "rollback"}
+    assert public == {"jobs", "assets", "workers", "queues", "maintenance", "rollback"}
     with store.unit_of_work(OURS) as uow:
         assert not {"commit", "session", "connection", "execute"} & set(dir(uow))
 

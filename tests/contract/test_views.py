@@ -8,9 +8,10 @@ import pytest
 
 from heimdex.domain.asset import NewAsset
 from heimdex.domain.errors import InvalidInput, UnitOfWorkNotOpen
+from heimdex.domain.job_filter import JobFilter
 from heimdex.domain.outcomes import Fail, Succeed
 from heimdex.domain.transitions import Status
-from heimdex.service_layer.ports import MAX_LISTED, WORKER_ALIVE_FOR, JobFilter, Views
+from heimdex.service_layer.ports import MAX_LISTED, WORKER_ALIVE_FOR, Views
 from tests.contract.steps import (
     NOBODY,
     OURS,
@@ -18,6 +19,7 @@ from tests.contract.steps import (
     THEIRS,
     TYPE,
     WORKER,
+    claim_by_id,
     columns,
     create,
     finish,
@@ -258,3 +260,15 @@ def test_changing_what_a_view_returns_changes_nothing_stored(store: StoreHarness
 
     assert again is not None
     assert again.priority == 0
+
+
+def test_a_question_sees_what_was_committed_after_the_one_before_it(store: StoreHarness) -> None:
+    with store.views(OURS) as views:
+        assert views.page(JobFilter()).jobs == ()
+        job = create(store)
+        assert [found.id for found in views.page(JobFilter()).jobs] == [job.id]
+        claimed = claim_by_id(store, job)
+        found = views.find(job.id)
+
+    assert found is not None
+    assert found.hold == claimed.hold

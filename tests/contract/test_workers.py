@@ -6,6 +6,7 @@ from uuid import UUID
 import pytest
 
 from heimdex.domain.errors import UnscopedStatement
+from heimdex.service_layer.ports import WORKER_KEPT_FOR
 from tests.contract.steps import OTHER_WORKER, OURS, SYSTEM, TYPE, WORKER
 from tests.stores import START, StoreHarness
 
@@ -93,3 +94,16 @@ def test_changing_a_worker_changes_nothing_stored(store: StoreHarness) -> None:
     with store.views(SYSTEM) as views:
         views.workers()[0].name = "other"
         assert views.workers()[0].name == "w"
+
+
+def test_a_worker_that_was_lost_long_ago_is_off_the_record_when_another_starts(store: StoreHarness) -> None:
+    seen(store, OTHER_WORKER, name="lost")
+    store.advance(WORKER_KEPT_FOR - A_SECOND)
+    seen(store, WORKER, name="first")
+    with store.views(SYSTEM) as views:
+        assert [worker.name for worker in views.workers()] == ["first", "lost"]
+
+    store.advance(A_SECOND)
+    seen(store, UUID(int=103), name="second")
+    with store.views(SYSTEM) as views:
+        assert [worker.name for worker in views.workers()] == ["second", "first"]

@@ -74,3 +74,13 @@ def test_a_value_beyond_the_edge_is_refused_by_its_name(field: str, value: objec
     with pytest.raises(InvalidInput) as refused:
         NewAsset(**(GIVEN | {field: value}))
     assert refused.value.field == field
+
+
+@pytest.mark.parametrize("text", ["not json", "[1]", '{"n":NaN}', '{"s":"\\u0000"}', '{"n":9007199254740992}'])
+def test_metadata_that_is_no_object_of_the_subset_is_refused(text: str) -> None:
+    with pytest.raises(InvalidPayload, match="metadata"):
+        NewAsset(**GIVEN, metadata_json=text)
+
+
+def test_metadata_becomes_canonical() -> None:
+    assert NewAsset(**GIVEN, metadata_json='{"b": 1, "a": 2}').metadata_json == '{"a":2,"b":1}'

@@ -21,11 +21,15 @@ from heimdex.domain.commands import (
 from heimdex.domain.new_job import NewJob
 from tests.domain.life import LEASE, SCOPE, WORKER, running
 
-GIVEN = UUID(int=99)
+GIVEN = UUID("018f3c6e-0000-7000-8000-000000000099")
+
+
+def drawn(number: int) -> UUID:
+    return UUID(f"018f3c6e-0000-7000-8000-{number:012}")
 
 
 def drawing() -> Callable[[], UUID]:
-    ids: Iterator[UUID] = (UUID(int=number) for number in range(1, 10))
+    ids: Iterator[UUID] = map(drawn, range(1, 10))
     return lambda: next(ids)
 
 
@@ -38,9 +42,9 @@ def test_an_id_is_drawn_for_every_new_job_that_has_none() -> None:
     assert settled == CreateJobs(
         scope=SCOPE,
         new_jobs=(
-            NewJob("a", {"n": 1}, idempotency_key="k", id=UUID(int=1)),
+            NewJob("a", {"n": 1}, idempotency_key="k", id=drawn(1)),
             NewJob("b", id=GIVEN),
-            NewJob("c", priority=3, id=UUID(int=2)),
+            NewJob("c", priority=3, id=drawn(2)),
         ),
         parent_id=GIVEN,
     )
@@ -54,7 +58,7 @@ def test_an_id_is_drawn_for_every_child_that_has_none() -> None:
 
     settled = command.settled(drawing())
 
-    assert [new.id for new in settled.new_jobs] == [GIVEN, UUID(int=1)]
+    assert [new.id for new in settled.new_jobs] == [GIVEN, drawn(1)]
     assert (settled.scope, settled.parent, settled.lease) == (command.scope, command.parent, LEASE)
 
 

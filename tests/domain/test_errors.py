@@ -8,6 +8,8 @@ import pytest
 
 from heimdex.domain import errors
 from heimdex.domain.errors import (
+    CancelRequested,
+    CapabilityMissing,
     CommitOutcomeUnknown,
     ConnectionLost,
     DatabaseError,
@@ -23,14 +25,18 @@ from heimdex.domain.errors import (
     JobNotFound,
     LeaseLost,
     NestedUnitOfWork,
+    RoleNotGranted,
     SchemaMismatch,
     SchemaMissing,
+    SerializationConflict,
     TransientDatabaseError,
     UniqueViolation,
     UnitOfWorkMisuse,
     UnitOfWorkNotOpen,
     UnknownJobType,
     UnscopedStatement,
+    WallMissing,
+    WorkerHung,
     shown,
 )
 from tests.domain.life import JOB
@@ -47,7 +53,9 @@ SAMPLES: dict[HeimdexError, tuple[str, ...]] = {
     IdempotencyConflict("k-1", JOB, "f00", "ba4"): ("'k-1'", str(JOB), "f00", "ba4"),
     UniqueViolation("uq_asset_org_job_uri"): ("uq_asset_org_job_uri",),
     LeaseLost(JOB, 7): (str(JOB), "lease 7"),
+    CancelRequested(JOB): (str(JOB), "requested"),
     FileProblem("file:///a", "not_found", "there is no such file"): ("'file:///a'", "there is no such file"),
+    CapabilityMissing("no roles here"): ("no roles here",),
     UnitOfWorkMisuse("anything"): ("anything",),
     NestedUnitOfWork(): ("already open",),
     UnitOfWorkNotOpen(): ("not open",),
@@ -55,11 +63,15 @@ SAMPLES: dict[HeimdexError, tuple[str, ...]] = {
     DatabaseError("disk full"): ("disk full",),
     TransientDatabaseError("deadlock"): ("deadlock",),
     ConnectionLost("server closed the connection"): ("server closed the connection",),
+    SerializationConflict("could not serialize"): ("could not serialize",),
     CommitOutcomeUnknown("lost at COMMIT"): ("lost at COMMIT",),
     DatabaseUnavailable("no route"): ("no route",),
     SchemaMissing("no table"): ("no table",),
     SchemaMismatch("schema 7"): ("schema 7",),
+    WallMissing("no policies"): ("no policies",),
+    RoleNotGranted("no member"): ("no member",),
     DataRejected("check failed"): ("check failed",),
+    WorkerHung("host:7"): ("host:7", "does not return"),
 }
 
 

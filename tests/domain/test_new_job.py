@@ -196,3 +196,9 @@ def test_an_event_cannot_be_changed_and_its_detail_is_a_copy() -> None:
         event.seq = 2
     event.detail.clear()
     assert event.detail["type"] == "mail.send"
+
+
+@pytest.mark.parametrize("id", [UUID(int=1), "0f8fad5b-d9cb-469f-a165-70867728950e"])
+def test_an_id_that_does_not_sort_by_time_is_refused(id: UUID | str) -> None:
+    with pytest.raises(InvalidInput, match="give a UUID of version 7"):
+        NewJob("mail.send", id=id)

@@ -6,6 +6,7 @@ import socket
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -73,7 +74,22 @@ def test_a_second_demo_on_sqlite_replays_everything_and_the_check_finds_what_is_
 
 
 def test_a_second_demo_on_postgresql_replays_everything(folder: Path, postgres_url: str) -> None:
+    for made in ("upgrade", "roles"):
+        assert run("db", made, DATABASE_URL=postgres_url).returncode == 0
+
     _demo_twice(folder, postgres_url)
+
+
+def test_a_demo_brings_a_postgresql_server_and_takes_it_away(folder: Path) -> None:
+    ran = run("demo", folder, "--postgres", "--json")
+
+    answer = json.loads(ran.stdout)
+    # No warning either: organisations have both walls there.
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert (answer["files"], answer["created"], answer["lost"], answer["broken"]) == (FILES, FILES, 0, 0)
+    [place] = parse_qs(urlsplit(answer["database_url"]).query)["host"]
+    assert Path(place).name.startswith("heimdex-pg-")
+    assert not Path(place).exists()
 
 
 def test_of_hostile_files_none_is_lost(hostile_folder: Path) -> None:

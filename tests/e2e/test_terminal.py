@@ -81,13 +81,25 @@ def test_at_a_terminal_there_is_a_progress_bar_and_no_line_is_too_long(tmp_path:
     assert max(len(line) for line in re.split(r"[\r\n]+", plain)) <= 80
 
 
+def test_at_a_narrow_terminal_the_ids_of_a_list_are_whole(application: Application, url: str) -> None:
+    new_jobs = [NewJob("video.cut") for _ in range(3)]
+    created = application.handle(CreateJobs(scope=Tenant(ORG, actor="user@example.com"), new_jobs=new_jobs))
+
+    shown = _at_a_terminal(40, "job", "list", "--database-url", url, "--org", str(ORG))
+
+    lines = [line.strip() for line in ESCAPES.sub("", shown).splitlines()]
+    assert {str(new.job.id) for new in created} <= set(lines)
+    assert max(map(len, lines)) <= 40
+
+
 def _at_a_terminal(width: int, *arguments: str) -> str:
     """Run a command at a terminal of its own; return everything that it wrote there."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
     process = subprocess.Popen(
         [*COMMAND, *arguments],
-        env=environment() | {"TERM": "xterm"},
+        # As if the window alone said how wide it is: whoever runs the tests may have said otherwise.
+        env=environment() | {"TERM": "xterm", "COLUMNS": "", "LINES": ""},
         cwd=ROOT,
         stdin=theirs,
         stdout=theirs,

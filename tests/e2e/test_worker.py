@@ -8,7 +8,7 @@ from uuid import UUID
 from heimdex import END_STATUSES, CreateJobs, Job, JobEvent, NewJob, Status, Tenant, Trigger
 from heimdex.bootstrap import Application
 from heimdex.domain.fold import explains
-from heimdex.service_layer.ports import JobFilter
+from heimdex.domain.job_filter import JobFilter
 from tests.e2e.conftest import ORG, PATIENCE, Workers, wait_until
 
 SCOPE = Tenant(ORG, actor="user@example.com")
@@ -51,7 +51,7 @@ def test_term_gives_a_long_job_back_without_spending_an_attempt(
 def test_every_job_ends_once_though_one_of_two_workers_is_killed(
     application: Application, url: str, workers: Workers
 ) -> None:
-    ids = _create(application, 120, seconds=0.05)
+    ids = _create(application, 240, seconds=0.05)
     settings = {
         "DATABASE_URL": url,
         "JOBS": JOBS,

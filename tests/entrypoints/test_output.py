@@ -108,6 +108,49 @@ def test_what_does_not_fit_is_left_out_the_last_spare_column_first(
     assert capsys.readouterr().out.split() == ["id", "one", "two", row[0], row[1], row[2]]
 
 
+@pytest.mark.parametrize(
+    ("columns", "shown"),
+    [
+        (80, ["id", "status", "type"]),
+        (45, ["id", "status"]),
+        (40, ["id"]),
+    ],
+)
+def test_a_column_to_be_copied_stays_whole_before_any_other(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    terminal: None,
+    columns: int,
+    shown: list[str],
+) -> None:
+    _make_wide(monkeypatch, columns)
+
+    output.print_table(["id", "status", "type"], [("x" * 36, "queued", "y" * 50)], whole=["id", "status"], copied="id")
+
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= columns
+    assert lines[0].split() == shown
+    assert lines[1].startswith("x" * 36)
+
+
+def test_what_is_wider_than_the_terminal_alone_is_folded_and_never_cut(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, terminal: None
+) -> None:
+    _make_wide(monkeypatch, 20)
+
+    output.print_table(["id", "status"], [("x" * 36, "queued")], whole=["id", "status"], copied="id")
+    output.print_table(["time", "status"], [("y" * 15, "queued")], whole=["time", "status"])
+
+    written = capsys.readouterr().out
+    assert (written.count("x"), written.count("y")) == (36, 15)
+    assert max(map(len, written.splitlines())) <= 20
+
+
+def _make_wide(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("LINES", "24")
+
+
 def test_where_nobody_looks_a_row_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     output.print_table(["id", "text"], [("x", "word " * 500)])
 

@@ -79,6 +79,29 @@ def test_a_worker_in_json_says_who_it_was(here: Heimdex, create: Create) -> None
     assert all(json.loads(line)["logger"] == "heimdex.worker" for line in ran.err.splitlines())
 
 
+def test_what_a_job_function_prints_is_not_in_the_json_answer(here: Heimdex, create: Create) -> None:
+    create("mail.noisy")
+
+    quiet = here("worker", "--drain", "--json")
+    create("mail.noisy")
+    for_people = here("worker", "--drain")
+
+    assert json.loads(quiet.out)["exit_code"] == 0
+    assert "this is no JSON" in quiet.err.splitlines()
+    assert for_people.out == "this is no JSON\n"
+
+
+def test_without_job_functions_a_worker_says_what_to_set(here: Heimdex, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HEIMDEX_JOBS")
+    # As on a machine where no installed package offers any.
+    monkeypatch.setattr("heimdex.bootstrap.JOBS_GROUP", "heimdex.none")
+
+    ran = here("worker", "--drain")
+
+    assert (ran.code, ran.out) == (2, "")
+    assert "no job functions are known: set HEIMDEX_JOBS" in ran.err
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
 def test_a_signal_stops_a_worker(here: Heimdex, number: signal.Signals, code: int) -> None:
     Timer(0.5, os.kill, (os.getpid(), number)).start()

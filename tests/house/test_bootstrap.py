@@ -11,6 +11,7 @@ from uuid import UUID
 import pytest
 
 import heimdex.bootstrap
+from heimdex.adapters.database import EngineSettings
 from heimdex.adapters.memory_ledger import MemoryLedger
 from heimdex.adapters.sql_store import SqlStore
 from heimdex.bootstrap import JOBS_GROUP, Application, bootstrap, discover_jobs, drive_jobs
@@ -59,6 +60,32 @@ def test_a_database_is_chosen_by_its_url_and_not_connected_to(url: str, tmp_path
         assert isinstance(app.store, SqlStore)
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_every_setting_of_connections_reaches_the_engine() -> None:
+    settings = Settings(
+        database_url="postgresql://nobody@localhost:1/nowhere",
+        pool_size=2,
+        max_overflow=3,
+        pool_timeout_seconds=4,
+        pool_recycle_seconds=5,
+        connect_timeout_seconds=6,
+        statement_timeout_seconds=7,
+        lock_timeout_seconds=8,
+        application_name="shop",
+    )
+    with bootstrap(settings) as app:
+        assert isinstance(app.store, SqlStore)
+        assert app.store.database.settings == EngineSettings(
+            pool_size=2,
+            max_overflow=3,
+            pool_timeout=timedelta(seconds=4),
+            pool_recycle=timedelta(seconds=5),
+            connect_timeout=timedelta(seconds=6),
+            statement_timeout=timedelta(seconds=7),
+            lock_timeout=timedelta(seconds=8),
+            application_name="shop",
+        )
 
 
 def test_memory_alone_loads_no_database_library() -> None:
@@ -162,7 +189,7 @@ def test_the_setting_names_a_registry_or_what_returns_one(place: str) -> None:
 @pytest.mark.parametrize(
     ("place", "remedy"),
     [
-        ("not_there:registry", "name one that can be imported .No module named 'not_there'."),
+        ("not_there:registry", "name one that can be imported .ModuleNotFoundError: No module named 'not_there'."),
         ("myapp:not_there", "name one that can be imported"),
         ("myapp:broken", "name a JobRegistry, or a function that returns one"),
         ("myapp:nothing.__name__", "name a JobRegistry, or a function that returns one"),
@@ -172,6 +199,18 @@ def test_a_place_without_a_registry_is_refused_by_its_name(place: str, remedy: s
     with pytest.raises(InvalidSetting, match=remedy) as caught:
         discover_jobs(Settings(jobs=place))
     assert (caught.value.field, caught.value.value) == ("HEIMDEX_JOBS", place)
+
+
+@pytest.mark.usefixtures("no_packages")
+@pytest.mark.parametrize("text", ["def (", "raise ValueError('x')", "import sys; sys.exit(0)"])
+def test_a_module_that_breaks_when_imported_is_the_settings_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    (tmp_path / "breaks.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    with pytest.raises(InvalidSetting, match="name one that can be imported"):
+        discover_jobs(Settings(jobs="breaks:jobs"))
 
 
 @pytest.mark.usefixtures("no_packages")

@@ -274,7 +274,8 @@ def test_a_missing_server_skips_on_a_laptop_and_fails_in_ci(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ci: str, outcome: str
 ) -> None:
     (tmp_path / "test_one.py").write_text("def test_one(postgres_server): pass")
-    for name, value in {"CI": ci, "TEST_DATABASE_URL": NOBODY_LISTENS, "PYTHONPATH": str(REPOSITORY)}.items():
+    path = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "src")])
+    for name, value in {"CI": ci, "TEST_DATABASE_URL": NOBODY_LISTENS, "PYTHONPATH": path}.items():
         monkeypatch.setenv(name, value)
     command = [sys.executable, "-m", "pytest", "-p", "tests.postgres_server", "-rs", "-c", os.devnull]
 

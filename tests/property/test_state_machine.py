@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, TypeAlias, TypeVar, cast
 from uuid import UUID
 
@@ -25,12 +26,14 @@ from heimdex.domain.errors import HeimdexError
 from heimdex.domain.events import JobEvent
 from heimdex.domain.fold import explains
 from heimdex.domain.job import Hold, Job
+from heimdex.domain.job_filter import JobFilter
 from heimdex.domain.new_job import JobLimits, NewJob
+from heimdex.domain.operations import Retention
 from heimdex.domain.outcomes import Cancel, Fail, Outcome, Progress, Release, Snooze, Succeed
 from heimdex.domain.results import Ending, Note, Report
 from heimdex.domain.scope import Scope, System, Tenant
 from heimdex.domain.transitions import END_STATUSES, Status
-from heimdex.service_layer.ports import JobFilter, UnitOfWork
+from heimdex.service_layer.ports import UnitOfWork
 from tests.stores import START, StoreHarness
 
 Answer = TypeVar("Answer")
@@ -86,6 +89,14 @@ assets = st.builds(
     sha256=st.just("0" * 64),
     metadata=st.just({"a": 1}),
 )
+
+filters = st.builds(
+    JobFilter,
+    status=st.none() | st.sampled_from(Status),
+    type=st.none() | types,
+    queue=st.none() | queues,
+)
+scopes = st.sampled_from(SCOPES)
 
 jobs: Bundle[UUID] = Bundle("jobs")
 held: Bundle[Job] = Bundle("held")
@@ -225,9 +236,51 @@ class StoresInLockStep(RuleBasedStateMachine):
     @rule(org=orgs, act=st.lists(steps, min_size=1, max_size=4))
     def do_several_things_and_pass_over_errors(self, org: UUID, act: list[Step]) -> None:
         def each(uow: UnitOfWork) -> list[object]:
-            return [answer_or_error(step, uow) for step in act]
+            return [answered(partial(step, uow)) for step in act]
 
         self.everywhere(tenant(org), each)
+
+    @rule(job_id=jobs, scope=scopes)
+    def cancel(self, job_id: UUID, scope: Scope) -> None:
+        self.everywhere(scope, lambda uow: uow.jobs.cancel(job_id, reason="not wanted"))
+
+    @rule(job_id=jobs, scope=scopes)
+    def retry_by_hand(self, job_id: UUID, scope: Scope) -> None:
+        self.everywhere(scope, lambda uow: uow.jobs.retry_by_hand(job_id, reason="mended"))
+
+    @rule(which=filters, scope=scopes, after=st.none() | jobs, limit=st.integers(0, 3))
+    def cancel_matching(self, which: JobFilter, scope: Scope, after: UUID | None, limit: int) -> None:
+        self.everywhere(
+            scope, lambda uow: uow.jobs.cancel_matching(which, reason="all of them", after=after, limit=limit)
+        )
+
+    @rule(which=filters, scope=scopes, after=st.none() | jobs, limit=st.integers(0, 3))
+    def retry_matching(self, which: JobFilter, scope: Scope, after: UUID | None, limit: int) -> None:
+        self.everywhere(scope, lambda uow: uow.jobs.retry_matching(which, reason="mended", after=after, limit=limit))
+
+    @precondition(lambda self: self.something_held)
+    @rule(some=st.lists(held, min_size=1, max_size=4), scope=scopes)
+    def ask_for_cancels(self, some: list[Job], scope: Scope) -> None:
+        self.everywhere(scope, lambda uow: uow.jobs.cancel_requested([hold_of(job) for job in some]))
+
+    @rule(queue=queues, scope=scopes)
+    def pause(self, queue: str, scope: Scope) -> None:
+        self.everywhere(scope, lambda uow: uow.queues.pause(queue, reason="flooded"))
+
+    @rule(queue=queues, scope=scopes)
+    def resume(self, queue: str, scope: Scope) -> None:
+        self.everywhere(scope, lambda uow: uow.queues.resume(queue))
+
+    @rule(limit=st.integers(0, 3), keep=st.sampled_from([timedelta(0), timedelta(seconds=20)]))
+    def prune(self, limit: int, keep: timedelta) -> None:
+        retention = Retention(jobs=keep, histories=keep)
+        self.everywhere(
+            WORKER,
+            lambda uow: [
+                uow.maintenance.prune_jobs(retention, limit=limit),
+                uow.maintenance.prune_histories(retention, limit=limit),
+            ],
+        )
 
     @rule(worker=workers, wanted=st.sets(types), gone=st.booleans())
     def see_a_worker(self, worker: UUID, wanted: set[str], gone: bool) -> None:  # noqa: FBT001 - drawn by Hypothesis
@@ -274,9 +327,9 @@ class StoresInLockStep(RuleBasedStateMachine):
         self.agree([everything_else(store) for store in self.stores])
 
 
-def answer_or_error(step: Step, uow: UnitOfWork) -> object:
+def answered(ask: Callable[[], object]) -> object:
     try:
-        return step(uow)
+        return ask()
     except HeimdexError as error:
         return error
 
@@ -306,7 +359,9 @@ def everything_else(store: StoreHarness) -> list[object]:
         seen += [views.refusals(job_id) for job_id in ids]
     for scope in SCOPES:
         with store.views(scope) as views:
-            seen += [views.statistics(), views.page(JobFilter(status=Status.QUEUED), limit=2), views.history_ids()]
+            seen += [views.statistics(), views.queues(), views.count(JobFilter(type=TYPES[0]), END_STATUSES)]
+            seen += [answered(partial(views.explain_waiting, job_id)) for job_id in ids]
+            seen += [views.page(JobFilter(status=Status.QUEUED), limit=2), views.history_ids()]
     return [comparable(what) for what in seen]
 
 

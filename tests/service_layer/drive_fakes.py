@@ -11,20 +11,14 @@ from heimdex.domain.asset import Asset
 from heimdex.domain.errors import FileProblem
 from heimdex.domain.events import JobEvent
 from heimdex.domain.job import Job
+from heimdex.domain.job_filter import JobFilter
 from heimdex.domain.json_text import JsonValue
+from heimdex.domain.operations import Erasure, QueueCounts
 from heimdex.domain.transitions import Status
+from heimdex.domain.waiting import Blocker
 from heimdex.domain.worker import WorkerRecord
 from heimdex.service_layer.drive import INGEST, INGEST_FILE, drive_jobs
-from heimdex.service_layer.ports import (
-    MAX_LISTED,
-    Files,
-    FoundFile,
-    JobFilter,
-    MediaTypes,
-    Page,
-    Statistics,
-    Views,
-)
+from heimdex.service_layer.ports import MAX_LISTED, Files, FoundFile, MediaTypes, Page, Statistics, Views
 from tests.service_layer.worker_harness import TENANT, HandLedger, HandWorker
 
 TOP = "file:///srv/data"
@@ -169,6 +163,18 @@ class LossyViews(Views):
         ids = sorted((job_id for job_id in self.jobs if after is None or job_id < after), reverse=True)
         jobs = tuple(self.jobs[job_id] for job_id in ids[:limit])
         return Page(jobs, jobs[-1].id if len(ids) > limit else None)
+
+    def count(self, which: JobFilter, statuses: Collection[Status] = tuple(Status)) -> int:
+        return sum(which.accepts(job) and job.status in statuses for job in self.jobs.values())
+
+    def queues(self) -> tuple[QueueCounts, ...]:
+        return ()
+
+    def explain_waiting(self, job_id: UUID) -> tuple[Blocker, ...]:
+        return ()
+
+    def erasures(self) -> tuple[Erasure, ...]:
+        return ()
 
     def find(self, job_id: UUID) -> Job | None:
         return self.jobs.get(job_id)

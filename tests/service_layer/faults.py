@@ -12,6 +12,8 @@ from heimdex.domain.scope import Scope
 from heimdex.service_layer.ports import (
     AssetRepository,
     JobRepository,
+    MaintenanceRepository,
+    QueueRepository,
     StartUnitOfWork,
     UnitOfWork,
     WorkerRepository,
@@ -42,6 +44,14 @@ class FaultyUnitOfWork(UnitOfWork):
     @property
     def workers(self) -> WorkerRepository:
         return self._inner.workers
+
+    @property
+    def queues(self) -> QueueRepository:
+        return self._inner.queues
+
+    @property
+    def maintenance(self) -> MaintenanceRepository:
+        return self._inner.maintenance
 
     def __enter__(self) -> Self:
         self._inner.__enter__()

@@ -35,7 +35,7 @@ def test_each_file_becomes_a_job_and_each_job_an_asset(drive: Drive) -> None:
     ingest = drive.ingest()
 
     assert ingest.status is Status.SUCCEEDED
-    assert ingest.result == {"files": 2, "created": 2, "replayed": 0}
+    assert ingest.result == {"files": 2, "created": 2, "replayed": 0, "failed_before": 0}
     assert [job.parent_id for job in drive.jobs()] == [ingest.id, ingest.id]
     assert [job.status for job in drive.jobs()] == [Status.SUCCEEDED, Status.SUCCEEDED]
     assets = [asset for job in drive.jobs() for asset in drive.ledger.assets(job.id)]
@@ -68,7 +68,7 @@ def test_a_folder_without_files_makes_no_jobs_and_succeeds(drive: Drive) -> None
 
     ingest = drive.ingest()
 
-    assert ingest.result == {"files": 0, "created": 0, "replayed": 0}
+    assert ingest.result == {"files": 0, "created": 0, "replayed": 0, "failed_before": 0}
 
 
 def test_a_folder_that_is_not_there_fails_for_good(drive: Drive) -> None:
@@ -78,7 +78,7 @@ def test_a_folder_that_is_not_there_fails_for_good(drive: Drive) -> None:
     assert ingest.last_error_message == f"'{TOP}': there is no such file"
 
 
-def test_a_second_run_creates_nothing_and_says_so(drive: Drive) -> None:
+def test_a_second_run_creates_nothing_and_says_so_and_how_many_had_failed(drive: Drive) -> None:
     drive.files.put("a", b"1")
     drive.files.put_unreadable("b", "not_found")
     drive.ingest()
@@ -86,7 +86,7 @@ def test_a_second_run_creates_nothing_and_says_so(drive: Drive) -> None:
 
     ingest = drive.ingest()
 
-    assert ingest.result == {"files": 2, "created": 0, "replayed": 2}
+    assert ingest.result == {"files": 2, "created": 0, "replayed": 2, "failed_before": 1}
     assert {job.id: job.version for job in drive.jobs()} == before
 
 
@@ -103,7 +103,7 @@ def test_a_changed_file_is_redone_alone(drive: Drive, content: bytes, mtime_ns: 
     drive.files.put("b", content, mtime_ns=mtime_ns)
     ingest = drive.ingest()
 
-    assert ingest.result == {"files": 2, "created": 1, "replayed": 1}
+    assert ingest.result == {"files": 2, "created": 1, "replayed": 1, "failed_before": 0}
     assert drive.ingested() == ["a", "b", "b"]
     [asset] = drive.ledger.assets(drive.jobs()[-1].id)
     assert asset.sha256 == sha256(content).hexdigest()
@@ -138,7 +138,7 @@ def test_a_limit_takes_the_first_files_of_the_walk(drive: Drive) -> None:
 
     ingest = drive.ingest(limit=2)
 
-    assert ingest.result == {"files": 2, "created": 2, "replayed": 0}
+    assert ingest.result == {"files": 2, "created": 2, "replayed": 0, "failed_before": 0}
     assert drive.ingested() == ["a", "b"]
 
 
@@ -201,7 +201,7 @@ def test_a_file_that_cannot_be_read_fails_for_good_and_alone(drive: Drive, code:
 
     ingest = drive.ingest()
 
-    assert ingest.result == {"files": 3, "created": 3, "replayed": 0}
+    assert ingest.result == {"files": 3, "created": 3, "replayed": 0, "failed_before": 0}
     assert [job.status for job in drive.jobs()] == [Status.SUCCEEDED, Status.FAILED, Status.SUCCEEDED]
     failed = drive.jobs()[1]
     assert (failed.attempt, failed.last_error_code) == (1, code)
@@ -435,5 +435,5 @@ def test_a_walk_that_is_begun_again_makes_no_job_twice(drive: Drive) -> None:
 
     ingest = drive.ingest()
 
-    assert ingest.result == {"files": 3, "created": 1, "replayed": 2}
+    assert ingest.result == {"files": 3, "created": 1, "replayed": 2, "failed_before": 0}
     assert drive.ingested() == ["a", "b", "c"]

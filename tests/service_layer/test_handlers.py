@@ -7,8 +7,17 @@ import pytest
 from attrs import evolve
 
 from heimdex.domain.asset import NewAsset
-from heimdex.domain.commands import ClaimJobs, CreateChildren, CreateJobs, FinishJobs, MarkWorkerGone, MarkWorkerSeen
+from heimdex.domain.commands import (
+    ClaimJobs,
+    CreateChildren,
+    CreateJobs,
+    FinishJobs,
+    MarkWorkerGone,
+    MarkWorkerSeen,
+    WasCommitted,
+)
 from heimdex.domain.errors import (
+    OF_ONE_ROW,
     CommitOutcomeUnknown,
     ConnectionLost,
     DatabaseUnavailable,
@@ -23,18 +32,20 @@ from heimdex.domain.errors import (
     UnknownJobType,
 )
 from heimdex.domain.job import Job
+from heimdex.domain.job_filter import JobFilter
 from heimdex.domain.new_job import NewJob
 from heimdex.domain.outcomes import Fail, Progress, Succeed
 from heimdex.domain.results import Created, Effects, Ending
 from heimdex.domain.scope import Scope, Tenant
-from heimdex.domain.transitions import Status, Trigger
+from heimdex.domain.transitions import Status
 from heimdex.service_layer.handlers import create_jobs
-from heimdex.service_layer.ports import JobFilter, UnitOfWork
+from heimdex.service_layer.ports import UnitOfWork
 from tests.service_layer.faults import FaultyUnitOfWork, after_commit, before_commit
 from tests.service_layer.worker_harness import ORG, SYSTEM, TENANT, HandLedger, nothing, registry
 
 CUT = CommitOutcomeUnknown("the line was cut")
 WORKER = UUID(int=99)
+GIVEN = UUID("018f3c6e-0000-7000-8000-000000000077")
 LEASE = timedelta(seconds=30)
 
 
@@ -132,7 +143,7 @@ def test_an_outcome_that_cannot_be_looked_up_stays_unknown_and_is_not_tried_agai
 
 
 def test_a_commit_that_arrives_after_it_was_looked_for_is_found_by_the_next_try(ledger: HandLedger) -> None:
-    new = NewJob("nothing", id=UUID(int=77))
+    new = NewJob("nothing", id=GIVEN)
     begun: list[Scope] = []
 
     def start(scope: Scope) -> UnitOfWork:
@@ -141,20 +152,53 @@ def test_a_commit_that_arrives_after_it_was_looked_for_is_found_by_the_next_try(
             ledger.create_many([new])
         return FaultyUnitOfWork(ledger.store.unit_of_work(scope), before_commit(CUT) if len(begun) == 1 else None)
 
+    same = command(new)
     with pytest.raises(TransientDatabaseError):
-        create_jobs(command(new), start_uow=start)
-    [created] = create_jobs(command(new), start_uow=start)
+        create_jobs(same, start_uow=start)
+    [created] = create_jobs(same, start_uow=start)
 
     assert (created.job.id, created.replayed) == (new.id, False)
     assert len(jobs_of(ledger)) == 1
 
 
 def test_an_id_that_belongs_to_another_request_is_no_answer(ledger: HandLedger) -> None:
-    ledger.create_many([NewJob("nothing", id=UUID(int=77))])
+    ledger.create_many([NewJob("nothing", id=GIVEN)])
 
     with pytest.raises(UniqueViolation) as caught:
-        ledger.bus.handle(command(NewJob("other", id=UUID(int=77))))
+        ledger.bus.handle(command(NewJob("other", id=GIVEN)))
     assert caught.value.constraint_name == "pk_job"
+
+
+@pytest.mark.parametrize(
+    ("payload", "parents"),
+    [({"n": 2}, 0), ({"n": 1}, 1)],
+    ids=["payload", "parent"],
+)
+def test_an_id_that_was_taken_meanwhile_by_another_request_is_no_answer(
+    ledger: HandLedger, payload: dict[str, int], parents: int
+) -> None:
+    parent_id = ledger.create("other") if parents else None
+    ledger.create_many([NewJob("nothing", payload, id=GIVEN)])
+    asked = CreateJobs(scope=TENANT, new_jobs=[NewJob("nothing", {"n": 1}, id=GIVEN)], parent_id=parent_id)
+    asked.draft.unknown = True
+
+    with pytest.raises(UniqueViolation, match="pk_job"):
+        ledger.bus.handle(asked)
+
+
+def test_a_request_that_saw_no_unknown_commit_is_not_answered_with_a_job_that_is_there(ledger: HandLedger) -> None:
+    ledger.create_many([NewJob("nothing", id=GIVEN)])
+
+    with pytest.raises(UniqueViolation, match="pk_job"):
+        ledger.bus.handle(command(NewJob("nothing", id=GIVEN)))
+
+
+def test_many_jobs_are_looked_for_in_one_question(ledger: HandLedger) -> None:
+    ledger.faults.plan(CreateJobs, after_commit(CUT))
+    created = ledger.bus.handle(command(*[NewJob("nothing", {"n": n}) for n in range(50)]))
+
+    assert len({one.job.id for one in created}) == 50
+    assert [one.job.payload for one in created] == [{"n": n} for n in range(50)]
 
 
 def test_another_constraint_is_told_as_it_is(ledger: HandLedger) -> None:
@@ -207,9 +251,11 @@ def test_an_ending_whose_effects_are_refused_fails_alone(
     ledger.create("other", idempotency_key="taken")
     jobs = claimed(ledger, 3)
     endings = [ending(job, **(effects if job is jobs[1] else {"assets": (asset(),)})) for job in jobs]
-    written = ledger.bus.handle(FinishJobs(scope=SYSTEM, endings=endings))
+    with pytest.raises(OF_ONE_ROW):
+        ledger.bus.handle(FinishJobs(scope=SYSTEM, endings=endings))
+    for one in endings:
+        ledger.bus.handle(FinishJobs(scope=SYSTEM, endings=[one]))
 
-    assert len(written.jobs) == 3
     stored = [ledger.job(job.id) for job in jobs]
     assert [job.status for job in stored] == [Status.SUCCEEDED, Status.FAILED, Status.SUCCEEDED]
     assert stored[1].last_error_code == "effects_refused"
@@ -233,7 +279,7 @@ def test_an_ending_that_the_store_refuses_fails_without_what_may_be_at_fault(
     ledger: HandLedger, error: DataRejected
 ) -> None:
     [job] = claimed(ledger, 1)
-    ledger.faults.plan(FinishJobs, before_commit(error), before_commit(error))
+    ledger.faults.plan(FinishJobs, before_commit(error))
     refused = evolve(ending(job, assets=(asset(),)), progress=Progress("arriving", 99))
     ledger.bus.handle(FinishJobs(scope=SYSTEM, endings=[refused]))
 
@@ -242,18 +288,23 @@ def test_an_ending_that_the_store_refuses_fails_without_what_may_be_at_fault(
     assert ledger.assets(job.id) == ()
 
 
-def test_endings_that_were_tried_one_by_one_may_all_be_tried_again(ledger: HandLedger) -> None:
-    jobs = claimed(ledger, 3)
-    endings = [ending(jobs[0], assets=(asset(), asset())), ending(jobs[1]), ending(jobs[2])]
-    # The batch, the first alone, the first as a failure, and then the line is cut.
-    ledger.faults.plan(FinishJobs, None, None, None, before_commit(ConnectionLost("gone")))
-    with pytest.raises(ConnectionLost):
-        ledger.bus.handle(FinishJobs(scope=SYSTEM, endings=endings))
-    ledger.bus.handle(FinishJobs(scope=SYSTEM, endings=endings))
+def test_a_failure_whose_backoff_has_no_length_is_not_retried_and_keeps_what_it_says(ledger: HandLedger) -> None:
+    [job] = claimed(ledger, 1)
+    ledger.faults.plan(FinishJobs, before_commit(InvalidInput("backoff.factor", 0.5, "give a number from 1 to 100")))
+    ledger.bus.handle(FinishJobs(scope=SYSTEM, endings=[Ending(job, Fail("RuntimeError", "boom"))]))
 
-    assert [ledger.job(job.id).status for job in jobs] == [Status.FAILED, Status.SUCCEEDED, Status.SUCCEEDED]
-    assert [ledger.triggers(job.id)[2:] for job in jobs] == [[Trigger.FAIL], [Trigger.SUCCEED], [Trigger.SUCCEED]]
-    assert [ledger.refusals(job.id) for job in jobs] == [1, 0, 0]
+    stored = ledger.job(job.id)
+    assert (stored.status, stored.last_error_code) == (Status.FAILED, "RuntimeError")
+    assert str(stored.last_error_message).startswith("boom (no retry: backoff.factor: 0.5")
+
+
+def test_whether_a_transaction_was_committed_is_told_by_the_event_of_its_job(ledger: HandLedger) -> None:
+    [job] = claimed(ledger, 1)
+    ask = WasCommitted(scope=SYSTEM, job=job)
+
+    assert ledger.bus.handle(ask)
+    assert not ledger.bus.handle(evolve(ask, scope=evolve(SYSTEM, source="somebody else")))
+    assert not ledger.bus.handle(evolve(ask, job=evolve(job, version=job.version + 1)))
 
 
 def test_effects_of_a_lost_run_are_not_written_beside_a_later_run_of_the_same_job(ledger: HandLedger) -> None:

@@ -12,7 +12,7 @@ from heimdex.domain.json_text import JsonValue
 from heimdex.domain.new_job import NewJob
 from heimdex.domain.outcomes import Cancel, Fail, Progress, Succeed
 from heimdex.domain.results import Created, Effects, Note
-from heimdex.service_layer.job_context import MAX_CHILDREN, CreatedCounts, JobContext
+from heimdex.service_layer.job_context import MAX_ASSETS, MAX_CHILDREN, MAX_NOTES, CreatedCounts, JobContext
 from heimdex.service_layer.run import Run
 from tests.service_layer.worker_harness import ORG, TENANT, HandLedger, nothing, registry
 
@@ -163,6 +163,26 @@ def test_effects_belong_to_a_success_alone(run: Run, ctx: JobContext, outcome: F
 
     assert ending.effects == Effects()
     assert ending.progress == Progress(None, 50)
+
+
+def test_one_note_more_than_may_wait_is_refused_until_some_are_written(ctx: JobContext, run: Run) -> None:
+    for n in range(MAX_NOTES):
+        ctx.log({"n": n})
+    with pytest.raises(InvalidInput, match="log less often"):
+        ctx.log({"n": MAX_NOTES})
+    run.unwritten_reports()
+
+    ctx.log({"n": MAX_NOTES})
+    assert len(run.notes) == 1
+
+
+def test_one_asset_more_than_a_run_may_add_is_refused(ctx: JobContext, run: Run) -> None:
+    for n in range(MAX_ASSETS):
+        ctx.assets.add(f"file:///{n}", media_type="text/plain", size=1, sha256=SHA)
+
+    with pytest.raises(InvalidInput, match="let child jobs add the others"):
+        ctx.assets.add("file:///more", media_type="text/plain", size=1, sha256=SHA)
+    assert len(run.assets) == MAX_ASSETS
 
 
 # create_many

@@ -1,6 +1,6 @@
 """Which functions may be job functions, and what is checked of a job before it is stored."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -82,7 +82,12 @@ def test_an_unknown_type_is_refused_with_the_known_ones() -> None:
         thumbnails().specify(NewJob("mail.send"))
 
 
-async def _async(payload: Payload, ctx: JobContext) -> None: ...
+def _yields(payload: Payload, ctx: JobContext) -> Iterator[None]:
+    yield
+
+
+async def _yields_async(payload: Payload, ctx: JobContext) -> AsyncIterator[None]:
+    yield
 
 
 def _one(payload: Payload) -> None: ...
@@ -106,7 +111,8 @@ def _no_document(payload: int, ctx: JobContext) -> None: ...
 @pytest.mark.parametrize(
     ("function", "remedy"),
     [
-        (_async, "give a plain function"),
+        (_yields, "give a function that returns"),
+        (_yields_async, "give a function that returns"),
         (_one, "give it two parameters"),
         (_three, "give it two parameters"),
         (_by_name, "give it two parameters"),

@@ -5,7 +5,8 @@ from uuid import UUID
 import pytest
 
 from heimdex.domain.errors import JobNotFound
-from heimdex.service_layer.ports import JobFilter, SchemaState
+from heimdex.domain.job_filter import JobFilter
+from heimdex.service_layer.ports import SchemaState
 from tests.service_layer.worker_harness import TENANT, HandLedger, nothing, registry
 
 

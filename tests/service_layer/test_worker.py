@@ -8,13 +8,13 @@ import pytest
 from heimdex.domain import new_job
 from heimdex.domain.backoff import Fixed
 from heimdex.domain.commands import ClaimJobs, ExpireLeases, FinishJobs, RenewLeases
+from heimdex.domain.job_filter import JobFilter
 from heimdex.domain.new_job import NewJob
 from heimdex.domain.outcomes import Cancel, Fail, Snooze
 from heimdex.domain.transitions import Status, Trigger
 from heimdex.service_layer.job_context import JobContext
 from heimdex.service_layer.job_registry import JobRegistry
 from heimdex.service_layer.pace import WorkerSettings
-from heimdex.service_layer.ports import JobFilter
 from tests.service_layer.worker_harness import SYSTEM, HandLedger, HandWorker, Payload, nothing, registry
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
-from uuid import UUID
 
 import pytest
 
@@ -147,7 +146,7 @@ def test_time_that_a_job_waits_for_a_slot_does_not_count_as_its_timeout() -> Non
 def test_a_worker_whose_slots_are_all_stuck_gives_back_the_rest_and_ends(caplog: pytest.LogCaptureFixture) -> None:
     ledger = HandLedger(registry(nothing=nothing))
     worker = HandWorker(ledger, slots=2)
-    depth: list[UUID] = []
+    depth: list[object] = []
     seen: list[object] = []
 
     def hang(payload: Payload, ctx: JobContext) -> None:

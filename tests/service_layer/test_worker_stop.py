@@ -262,3 +262,38 @@ def test_a_loop_that_breaks_still_signs_off() -> None:
     assert worker.runner.closed
     assert ledger.faults.begun[MarkWorkerGone] == 1
     assert ledger.faults.begun[FinishJobs] == 0
+
+
+def test_a_worker_that_is_closed_twice_is_closed_once() -> None:
+    ledger = HandLedger(registry(nothing=nothing))
+    worker = HandWorker(ledger)
+    worker.worker.close()
+    worker.worker.close()
+
+    assert ledger.faults.begun[MarkWorkerGone] == 1
+
+
+def test_a_worker_that_is_interrupted_gives_back_what_it_holds() -> None:
+    ledger = HandLedger(registry(nothing=nothing))
+    ids = [ledger.create("nothing") for _ in range(2)]
+    worker = HandWorker(ledger)
+
+    def interrupt() -> None:
+        if ledger.counts() == {Status.RUNNING: 2}:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        worker.worker.run(interrupt)
+
+    for job_id in ids:
+        assert ledger.triggers(job_id) == [Trigger.CREATE, Trigger.CLAIM, Trigger.RELEASE]
+
+
+def test_a_worker_that_ends_gives_up_what_was_reserved_for_it() -> None:
+    closed: list[bool] = []
+    ledger = HandLedger(registry(nothing=nothing))
+    worker = HandWorker(ledger, close=lambda: closed.append(True))
+    worker.stop()
+    worker.worker.run()
+
+    assert closed == [True]

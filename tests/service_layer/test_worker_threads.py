@@ -42,8 +42,8 @@ class Ran:
 
 
 @contextmanager
-def application(jobs: JobRegistry) -> Iterator[Application]:
-    settings = Settings(database_url="memory://", concurrency=4, poll_seconds=0.05, grace_seconds=5)
+def application(jobs: JobRegistry, *, grace_seconds: float = 5) -> Iterator[Application]:
+    settings = Settings(database_url="memory://", concurrency=4, poll_seconds=0.05, grace_seconds=grace_seconds)
     with bootstrap(settings, jobs=jobs) as app:
         yield app
 

@@ -4,19 +4,31 @@ from datetime import timedelta
 
 import pytest
 
-from heimdex.domain.commands import ClaimJobs, CreateChildren, ExpireLeases, FinishJobs, RenewLeases, ReportJobs
+from heimdex.domain.commands import (
+    ClaimJobs,
+    CreateChildren,
+    ExpireLeases,
+    FinishJobs,
+    MarkWorkerSeen,
+    RenewLeases,
+    ReportJobs,
+)
 from heimdex.domain.errors import (
     CommitOutcomeUnknown,
     DatabaseUnavailable,
     DataRejected,
+    HeimdexError,
+    IllegalTransition,
+    InvalidInput,
     LeaseLost,
     TransientDatabaseError,
+    UniqueViolation,
 )
 from heimdex.domain.new_job import NewJob
 from heimdex.domain.transitions import Status, Trigger
 from heimdex.service_layer.job_context import CreatedCounts, JobContext
 from heimdex.service_layer.pace import WorkerSettings
-from tests.service_layer.faults import after_commit, before_commit
+from tests.service_layer.faults import Fault, after_commit, before_commit
 from tests.service_layer.worker_harness import HandLedger, HandWorker, Payload, nothing, registry
 
 DOWN = DatabaseUnavailable("nobody answers")
@@ -213,20 +225,153 @@ def test_a_finish_whose_commit_is_unknown_is_tried_again_and_counts_once() -> No
     for job_id in ids:
         assert ledger.triggers(job_id) == [Trigger.CREATE, Trigger.CLAIM, Trigger.SUCCEED]
         assert len(ledger.assets(job_id)) == 1
-    # The first was committed: the second time it was refused.
-    assert [ledger.refusals(job_id) for job_id in ids] == [1, 0]
+    # The first was committed, and found when it was looked for.
+    assert [ledger.refusals(job_id) for job_id in ids] == [0, 0]
 
 
-def test_a_claim_whose_commit_is_unknown_is_run_after_its_lease() -> None:
+@pytest.mark.parametrize("fault", [before_commit(CUT), after_commit(CUT)], ids=["before", "after"])
+def test_a_claim_whose_commit_is_unknown_is_looked_for_and_counts_no_crash(fault: Fault) -> None:
+    ledger = HandLedger(registry(nothing=nothing))
+    job_id = ledger.create("nothing")
+    ledger.faults.plan(ClaimJobs, fault)
+    worker = HandWorker(ledger)
+    worker.pass_time(2)
+    worker.settle()
+
+    assert ledger.triggers(job_id) == [Trigger.CREATE, Trigger.CLAIM, Trigger.SUCCEED]
+    assert ledger.job(job_id).crashes == 0
+
+
+def test_a_claim_that_can_be_looked_for_only_after_its_lease_is_given_back() -> None:
     ledger = HandLedger(registry(nothing=nothing))
     job_id = ledger.create("nothing")
     ledger.faults.plan(ClaimJobs, after_commit(CUT))
     worker = HandWorker(ledger)
-    worker.pass_time(36)
+    worker.step()
+    ledger.faults.down = DOWN
+    worker.pass_time(40)
+    ledger.faults.down = None
+    worker.pass_time(2)
     worker.settle()
 
-    assert ledger.job(job_id).status is Status.SUCCEEDED
-    assert ledger.job(job_id).crashes == 1
+    assert ledger.triggers(job_id)[:3] == [Trigger.CREATE, Trigger.CLAIM, Trigger.RELEASE]
+    assert ledger.job(job_id).crashes == 0
+
+
+def test_a_claim_that_was_in_doubt_when_the_worker_was_stopped_is_given_back() -> None:
+    ledger = HandLedger(registry(nothing=nothing))
+    job_id = ledger.create("nothing")
+    ledger.faults.plan(ClaimJobs, after_commit(CUT))
+    worker = HandWorker(ledger)
+    worker.step()
+    worker.stop()
+    worker.run_until_stopped()
+
+    assert ledger.triggers(job_id) == [Trigger.CREATE, Trigger.CLAIM, Trigger.RELEASE]
+
+
+@pytest.mark.parametrize("fault", [before_commit(CUT), after_commit(CUT)], ids=["before", "after"])
+def test_reports_whose_commit_is_unknown_are_written_once(fault: Fault) -> None:
+    def talk(payload: Payload, ctx: JobContext) -> None:
+        ctx.log({"n": 1})
+        ctx.progress(10)
+        worker.pass_time(5)
+        ctx.log({"n": 1})
+
+    ledger = HandLedger(registry(talk=talk))
+    worker = HandWorker(ledger)
+    job_id = ledger.create("talk")
+    ledger.faults.plan(ReportJobs, fault)
+    worker.settle()
+    worker.pass_time(2)
+
+    assert ledger.triggers(job_id)[2:] == [Trigger.LOG, Trigger.PROGRESS, Trigger.LOG, Trigger.SUCCEED]
+
+
+def test_of_many_ends_the_one_that_cannot_be_written_fails_alone_though_the_line_is_cut_meanwhile() -> None:
+    def make(payload: Payload, ctx: JobContext) -> None:
+        if payload["n"] == 1:
+            ctx.create("nothing", {"other": "payload"}, idempotency_key="taken")
+
+    ledger = HandLedger(registry(make=make, nothing=nothing))
+    ledger.create("nothing", idempotency_key="taken", queue="nobody's")
+    ids = ledger.create_many(NewJob("make", {"n": n}) for n in range(3))
+    worker = HandWorker(ledger, slots=4)
+    worker.claim()
+    worker.runner.run_all()
+    # The batch, the first alone, the second alone and as a failure, and then the line is cut.
+    ledger.faults.plan(FinishJobs, None, None, None, after_commit(CUT))
+    worker.pass_time(5)
+
+    assert [ledger.job(job_id).status for job_id in ids] == [Status.SUCCEEDED, Status.FAILED, Status.SUCCEEDED]
+    assert ledger.job(ids[1]).last_error_code == "effects_refused"
+    assert [ledger.refusals(job_id) for job_id in ids] == [0, 0, 0]
+
+
+def test_an_end_that_cannot_be_written_at_all_is_passed_over(caplog: pytest.LogCaptureFixture) -> None:
+    ledger = HandLedger(registry(nothing=nothing))
+    ids = [ledger.create("nothing") for _ in range(2)]
+    worker = HandWorker(ledger)
+    worker.claim()
+    worker.runner.run_all()
+    refused = before_commit(UniqueViolation("pk_job_event"))
+    # The batch, the first alone, and the first as a failure.
+    ledger.faults.plan(FinishJobs, refused, refused, refused)
+    worker.pass_time(2)
+
+    assert [ledger.job(job_id).status for job_id in ids] == [Status.RUNNING, Status.SUCCEEDED]
+    assert f"job {ids[0]} cannot be ended, so its lease will run out" in caplog.text
+
+
+@pytest.mark.parametrize("error", [UniqueViolation("pk_job_event"), IllegalTransition(None, "queued", "x", ())])
+def test_claims_and_expiries_go_on_one_by_one_when_a_batch_fails_for_one_row(error: HeimdexError) -> None:
+    ledger = HandLedger(registry(nothing=nothing))
+    left, due = ledger.create("nothing"), ledger.create("nothing")
+    ledger.claim_elsewhere(left)
+    ledger.advance(timedelta(seconds=31))
+    ledger.faults.plan(ClaimJobs, *[before_commit(error)] * 9)
+    ledger.faults.plan(ExpireLeases, *[before_commit(error)] * 9)
+    worker = HandWorker(ledger)
+    worker.settle()
+    worker.settle()
+
+    assert ledger.triggers(due) == [Trigger.CREATE, Trigger.CLAIM, Trigger.SUCCEED]
+    assert Trigger.EXPIRE in ledger.triggers(left)
+
+
+def test_an_error_of_ours_in_one_duty_costs_no_lease(caplog: pytest.LogCaptureFixture) -> None:
+    ledger = HandLedger(registry())
+    worker = HandWorker(ledger)
+
+    def long(payload: Payload, ctx: JobContext) -> None:
+        ledger.faults.plan(MarkWorkerSeen, *[before_commit(InvalidInput("name", "w", "give another"))] * 60)
+        worker.pass_time(90)
+        ctx.check()
+
+    ledger.jobs.register("long")(long)
+    job_id = ledger.create("long")
+    worker.settle()
+    worker.pass_time(2)
+
+    assert ledger.triggers(job_id) == [Trigger.CREATE, Trigger.CLAIM, Trigger.SUCCEED]
+    assert "the ledger refused what this worker asked for" in caplog.text
+
+
+def test_a_worker_that_an_unforeseen_error_ends_gives_back_what_it_holds() -> None:
+    ledger = HandLedger(registry(nothing=nothing))
+    ids = [ledger.create("nothing") for _ in range(2)]
+    worker = HandWorker(ledger)
+    worker.claim()
+
+    def fail() -> None:
+        raise RuntimeError("nobody foresaw this")
+
+    worker.inbox.put(fail)
+    with pytest.raises(RuntimeError, match="nobody foresaw this"):
+        worker.step()
+
+    for job_id in ids:
+        assert ledger.triggers(job_id) == [Trigger.CREATE, Trigger.CLAIM, Trigger.RELEASE]
 
 
 def test_reports_that_the_database_rejects_are_dropped_and_hold_nothing_up(caplog: pytest.LogCaptureFixture) -> None:
@@ -239,7 +384,22 @@ def test_reports_that_the_database_rejects_are_dropped_and_hold_nothing_up(caplo
     HandWorker(ledger).settle()
 
     assert ledger.job(job_id).status is Status.SUCCEEDED
-    assert "were rejected and are lost: value out of range" in caplog.text
+    assert "was rejected and is lost: value out of range" in caplog.text
+
+
+def test_only_the_report_that_is_at_fault_is_lost() -> None:
+    def talk(payload: Payload, ctx: JobContext) -> None:
+        for n in range(3):
+            ctx.log({"n": n})
+
+    ledger = HandLedger(registry(talk=talk))
+    job_id = ledger.create("talk")
+    rejected = before_commit(DataRejected("value out of range"))
+    # The three together, and the first alone.
+    ledger.faults.plan(ReportJobs, rejected, rejected)
+    HandWorker(ledger).settle()
+
+    assert ledger.details(job_id, Trigger.LOG) == [{"n": 1}, {"n": 2}]
 
 
 def test_children_whose_commit_is_unknown_are_created_once() -> None:
@@ -254,5 +414,26 @@ def test_children_whose_commit_is_unknown_are_created_once() -> None:
     HandWorker(ledger).settle()
 
     assert ledger.counts() == {Status.SUCCEEDED: 4}
-    # The second try found what the first had made.
-    assert counts == [CreatedCounts(created=0, replayed=3)]
+    # The second try found what the first had made, and it is the same request.
+    assert counts == [CreatedCounts(created=3, replayed=0)]
+
+
+def test_many_notes_are_written_in_parts_and_stay_with_their_run_while_the_database_is_away() -> None:
+    def talk(payload: Payload, ctx: JobContext) -> None:
+        ledger.faults.down = DOWN
+        for n in range(3):
+            for m in range(300):
+                ctx.log({"n": n, "m": m})
+            worker.pass_time(3)
+        ledger.faults.down = None
+        ledger.faults.begun.clear()
+
+    ledger = HandLedger(registry(talk=talk))
+    worker = HandWorker(ledger)
+    job_id = ledger.create("talk")
+    worker.settle()
+    worker.pass_time(3)
+
+    expected = [{"n": n, "m": m} for n in range(3) for m in range(300)]
+    assert ledger.details(job_id, Trigger.LOG) == expected
+    assert ledger.faults.begun[ReportJobs] == 2

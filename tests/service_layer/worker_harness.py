@@ -1,10 +1,12 @@
 """A worker driven by hand. No thread runs, and nothing waits: where the worker would wait, its clock is put forward.
 
-A job function that takes long calls `pass_time` of its worker: the loop then goes on while the function runs.
+A job function that takes long calls `pass_time` of its worker: the loop then goes on while the function runs. An async
+one awaits `Pause`: it goes on when the test says so, and others run meanwhile.
 """
 
+from asyncio import CancelledError
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Generator, Iterable
 from datetime import datetime, timedelta
 from random import Random
 from typing import Any
@@ -76,11 +78,55 @@ class HandInbox(Inbox):
         return None
 
 
+class Pause:
+    """What an async job function awaits here."""
+
+    def __await__(self) -> Generator[None]:
+        yield
+
+
+class HandTask:
+    """Async work without a loop: it runs from one `Pause` to the next, and is cancelled there, as asyncio does it."""
+
+    def __init__(self, work: Callable[[], Coroutine[object, object, None]]) -> None:
+        self.begun = False
+        self.ended = False
+        self._work = work
+        self._coroutine: Coroutine[object, object, None] | None = None
+        self._runs = False
+        self._canceled = False
+
+    def interrupt(self) -> None:
+        self._canceled = not self.ended
+        if self.begun and self._canceled and not self._runs:
+            self.go_on()
+
+    def go_on(self) -> None:
+        """Begin, or go on after a pause."""
+        if not self.begun and self._canceled:
+            return
+        self._coroutine = self._coroutine or self._work()
+        self.begun = self._runs = True
+        try:
+            self._coroutine.send(None) if not self._canceled else self._throw()
+            while self._canceled:
+                self._throw()
+        except StopIteration:
+            self.ended = True
+        self._runs = False
+
+    def _throw(self) -> None:
+        assert self._coroutine is not None
+        self._canceled = False
+        self._coroutine.throw(CancelledError())
+
+
 class HandRunner(Runner):
     """Runs work when the test says so. Work may run other work inside itself, as far as there are slots."""
 
     def __init__(self, slots: int) -> None:
         self.waiting: deque[Callable[[], None]] = deque()
+        self.tasks: list[HandTask] = []
         self.closed = False
         self._slots = slots
         self._running = 0
@@ -92,12 +138,27 @@ class HandRunner(Runner):
     def submit(self, work: Callable[[], None]) -> None:
         self.waiting.append(work)
 
+    def submit_async(self, work: Callable[[], Coroutine[object, object, None]]) -> Callable[[], None]:
+        task = HandTask(work)
+        self.tasks.append(task)
+        self.waiting.append(task.go_on)
+        return task.interrupt
+
+    @property
+    def paused(self) -> list[HandTask]:
+        return [task for task in self.tasks if task.begun and not task.ended]
+
+    def resume(self) -> None:
+        """Let every async function that pauses go on to its next pause, or to its end."""
+        for task in self.paused:
+            task.go_on()
+
     def close(self) -> None:
         self.closed = True
 
     def run_next(self) -> None:
         self._running += 1
-        assert self._running <= self._slots
+        assert self._running + len(self.paused) <= self._slots
         self.waiting.popleft()()
         self._running -= 1
 
@@ -197,6 +258,7 @@ class HandWorker:
         slots: int = 2,
         settings: WorkerSettings | None = None,
         clock: HandClock | None = None,
+        close: Callable[[], None] = lambda: None,
     ) -> None:
         self.ledger = ledger
         self.clock = clock or ledger.clock
@@ -214,6 +276,7 @@ class HandWorker:
                 inbox=self.inbox,
                 runner=self.runner,
                 wakeups=ledger.wakeups,
+                close=close,
             ),
         )
 

@@ -1,5 +1,6 @@
 """Running what is due, and everything."""
 
+import asyncio
 import traceback
 from collections.abc import Callable
 from datetime import timedelta
@@ -48,6 +49,23 @@ def test_a_due_job_runs_and_is_returned_as_it_came_to_rest(app: SimulatedApplica
     assert (job.id, job.status, job.result) == (created.id, Status.SUCCEEDED, {"sent_to": "a@example.com"})
     assert_history(app, job.id, ["create", "claim", "succeed"])
     assert app.drain() == []
+
+
+def test_an_async_function_runs_and_what_it_raises_is_seen_as_of_a_plain_one() -> None:
+    jobs = JobRegistry()
+
+    @jobs.register("one", max_attempts=1)
+    async def one(payload: dict[str, Any], ctx: JobContext) -> dict[str, Any]:
+        await asyncio.sleep(0)
+        return {"half": payload["n"] / payload["by"]}
+
+    app = application(jobs)
+    create(app, "one", {"n": 1, "by": 2})
+    assert [job.result for job in app.drain()] == [{"half": 0.5}]
+
+    create(app, "one", {"n": 1, "by": 0})
+    with pytest.raises(ZeroDivisionError):
+        app.drain(raise_errors=True)
 
 
 def test_the_clock_stays_and_what_is_scheduled_waits(app: SimulatedApplication) -> None:

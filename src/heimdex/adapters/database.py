@@ -16,26 +16,38 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from heimdex.adapters.database_errors import translate_errors, translated
 from heimdex.adapters.scoping import guard
+from heimdex.adapters.wall import Login, Wall
+from heimdex.domain.scope import Scope
 
 Thing = TypeVar("Thing")
 
 
 @frozen(kw_only=True)
 class EngineSettings:
-    """How connections are made and kept. Times not given by the caller are those of the guide."""
+    """How connections are made and kept. Times not given by the caller are those of the guide.
+
+    Args:
+        connect_timeout: in whole seconds, at least 2, as libpq counts.
+        statement_timeout: PostgreSQL also ends a transaction in which nothing happens for twice as long.
+        wall_required: whether to refuse to work where row-level security does not stand, as production does.
+    """
 
     pool_size: int = 5
     max_overflow: int = 10
     pool_timeout: timedelta = timedelta(seconds=30)
     pool_recycle: timedelta = timedelta(minutes=5)
+    connect_timeout: timedelta = timedelta(seconds=10)
     statement_timeout: timedelta = timedelta(seconds=30)
     lock_timeout: timedelta = timedelta(seconds=5)
     application_name: str = "heimdex"
     echo: bool = False
+    wall_required: bool = False
 
 
 class Database(ABC):
-    """One database. Units of work write through `session`, views read through `reading`."""
+    """One database. Units of work write through `begin`, views read through `reading`."""
+
+    wall: Wall | None = None
 
     def __init__(self, engine: Engine, settings: EngineSettings) -> None:
         self.engine = engine
@@ -62,25 +74,34 @@ class Database(ABC):
     def claims_in_one_statement(self) -> bool:
         """Whether a statement may write two tables and return rows, and knows arrays."""
 
+    @property
+    @abstractmethod
+    def one_writer(self) -> bool:
+        """Whether its writers wait for each other, so that a second connection could not write beside the first."""
+
     @abstractmethod
     def insert_where_free(self) -> Insert:
         """Return an INSERT of jobs that passes over those whose id or idempotency key is taken."""
 
     @abstractmethod
-    def begin(self) -> Session:
-        """Return a session whose transaction has begun."""
+    def begin(self, scope: Scope) -> Session:
+        """Return a session of a scope whose transaction has begun."""
 
     @abstractmethod
     def is_undone(self, connection: Connection) -> bool:
         """Return whether the database has given up this transaction, so that a COMMIT would keep nothing of it."""
 
+    @abstractmethod
+    def take_part(self, connection: Connection, scope: Scope) -> Callable[[], None]:
+        """Make a caller's transaction ready for a savepoint that works in a scope; returns what takes that back."""
+
     def end(self, session: Session) -> None:
         session.close()
 
     @contextmanager
-    def reading(self) -> Iterator[Session]:
-        """Give a session that can only read."""
-        with self._session(self._reader) as session:
+    def reading(self, scope: Scope) -> Iterator[Session]:
+        """Give a session of a scope that can only read."""
+        with self._session(self._reader, scope) as session:
             yield session
 
     @property
@@ -90,9 +111,14 @@ class Database(ABC):
     def close(self) -> None:
         self.engine.dispose()
 
-    def _session(self, engine: Engine) -> Session:
+    def stand_behind(self, login: Login) -> None:
+        """Let every later transaction work as the role of its scope."""
+        self.wall = Wall(self.engine, login)
+
+    def _session(self, engine: Engine, scope: Scope) -> Session:
         """Return a session whose transaction has begun."""
-        session = Session(engine, autoflush=False, expire_on_commit=False)
+        bind = engine if self.wall is None else self.wall.behind(engine, scope)
+        session = Session(bind, autoflush=False, expire_on_commit=False)
         try:
             session.connection()
         except PoolTimeoutError as error:

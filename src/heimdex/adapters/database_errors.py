@@ -4,10 +4,12 @@ import re
 import sqlite3
 
 import psycopg2
-from sqlalchemy import Engine, ExceptionContext, event
+from sqlalchemy import Dialect, Engine, ExceptionContext, event
 from sqlalchemy.exc import DBAPIError, InvalidRequestError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from heimdex.adapters.scoping import carries_scope
+from heimdex.domain.constraints import ASSET_URI, IDEMPOTENCY_KEY, JOB_ID
 from heimdex.domain.errors import (
     ConnectionLost,
     DatabaseError,
@@ -16,6 +18,7 @@ from heimdex.domain.errors import (
     HeimdexError,
     SchemaMismatch,
     SchemaMissing,
+    SerializationConflict,
     TransientDatabaseError,
     UniqueViolation,
 )
@@ -24,7 +27,7 @@ MIGRATE = "run `heimdex db upgrade`"
 
 # SQLSTATE -> what it means for the caller. Source: PostgreSQL manual, appendix A.
 _BY_SQLSTATE: dict[str, type[DatabaseError]] = {
-    "40001": TransientDatabaseError,
+    "40001": SerializationConflict,
     "40P01": TransientDatabaseError,
     "55P03": TransientDatabaseError,
     "57014": TransientDatabaseError,
@@ -69,9 +72,9 @@ _BY_SQLITE_CODE: dict[int, type[DatabaseError]] = {
 # SQLite names the columns of a unique constraint, and not the constraint.
 _SQLITE_CONSTRAINTS = {
     "asset.id": "pk_asset",
-    "asset.org_id, asset.job_id, asset.uri": "uq_asset_org_job_uri",
-    "job.id": "pk_job",
-    "job.org_id, job.idempotency_key": "uq_job_org_idempotency",
+    "asset.org_id, asset.job_id, asset.uri": ASSET_URI,
+    "job.id": JOB_ID,
+    "job.org_id, job.idempotency_key": IDEMPOTENCY_KEY,
     "job_event.job_id, job_event.seq": "pk_job_event",
     "job_refusal.id": "pk_job_refusal",
     "worker.id": "pk_worker",
@@ -80,17 +83,29 @@ _SQLITE_CONSTRAINTS = {
 
 def translate_errors(engine: Engine) -> None:
     """Make everything that fails on this engine raise an error of ours."""
+    event.listen(engine, "handle_error", _translate)
 
-    @event.listens_for(engine, "handle_error")
-    def translate(context: ExceptionContext) -> None:
-        error = context.original_exception
-        # An interrupt may come in the middle of a statement; it is nobody's error.
-        if isinstance(error, HeimdexError) or not isinstance(error, Exception):
-            return
-        ours = translated(error, lost=context.is_disconnect)
-        # SQLAlchemy shows the driver's error as the cause of ours; the lines after its first repeat a row's values.
-        error.args = (_first_line(error),)
-        raise ours from error
+
+def translate_our_errors(dialect: Dialect) -> None:
+    """Make those statements that carry a scope of ours raise an error of ours, on an engine that is a caller's."""
+    if not event.contains(dialect, "handle_error", _translate_ours):
+        event.listen(dialect, "handle_error", _translate_ours)
+
+
+def _translate_ours(context: ExceptionContext) -> None:
+    if carries_scope(context.execution_context):
+        _translate(context)
+
+
+def _translate(context: ExceptionContext) -> None:
+    error = context.original_exception
+    # An interrupt may come in the middle of a statement; it is nobody's error.
+    if isinstance(error, HeimdexError) or not isinstance(error, Exception):
+        return
+    ours = translated(error, lost=context.is_disconnect)
+    # SQLAlchemy shows the driver's error as the cause of ours; the lines after its first repeat a row's values.
+    error.args = (_first_line(error),)
+    raise ours from error
 
 
 def translated(error: BaseException, *, lost: bool = False) -> HeimdexError:
@@ -99,19 +114,34 @@ def translated(error: BaseException, *, lost: bool = False) -> HeimdexError:
         return translated(error.orig, lost=lost or error.connection_invalidated)
     if isinstance(error, PoolTimeoutError):
         return DatabaseUnavailable("no connection became free in time; raise the pool size or use fewer threads")
-    if isinstance(error, psycopg2.Error):
+    if isinstance(error, psycopg2.Error) or _sqlstate(error):
         return _from_postgres(error, lost=lost)
     if isinstance(error, sqlite3.Error):
         return _from_sqlite(error)
     if isinstance(error, InvalidRequestError):
         return DatabaseError(_first_line(error))
+    if lost:
+        return ConnectionLost(_first_line(error))
     return DatabaseError(f"{type(error).__name__}: {_first_line(error)}")
 
 
-def _from_postgres(error: psycopg2.Error, *, lost: bool) -> HeimdexError:
-    state, line = error.pgcode or "", _first_line(error)
+def _sqlstate(error: BaseException) -> str:
+    """Return what PostgreSQL called the error, whichever driver brought it."""
+    return getattr(error, "pgcode", None) or getattr(error, "sqlstate", None) or ""
+
+
+def _constraint(error: BaseException) -> str:
+    # psycopg has it in its diagnosis, asyncpg on the error that SQLAlchemy made this one from.
+    for place in (getattr(error, "diag", None), error.__cause__):
+        if name := getattr(place, "constraint_name", None):
+            return str(name)
+    return "unknown"
+
+
+def _from_postgres(error: BaseException, *, lost: bool) -> HeimdexError:
+    state, line = _sqlstate(error), _first_line(error)
     if state == _UNIQUE_VIOLATION:
-        return UniqueViolation(error.diag.constraint_name or "unknown")
+        return UniqueViolation(_constraint(error))
     kind = _BY_SQLSTATE.get(state) or _BY_SQLSTATE_CLASS.get(state[:2])
     if kind is None and (lost or isinstance(error, psycopg2.InterfaceError)):
         kind = ConnectionLost

@@ -15,11 +15,12 @@ from sqlalchemy.orm import Session
 from heimdex.adapters.database import Database
 from heimdex.adapters.job_verbs import Change, DecidingJobRepository, Located, Tools
 from heimdex.adapters.orm import CLAIM_ORDER, event_table, job_table, refusal_table
-from heimdex.adapters.reading import NEWEST_FIRST, limited, load, load_histories, load_jobs
+from heimdex.adapters.reading import NEWEST_FIRST, NOT_PAUSED, limited, load, load_histories, load_jobs, matching
 from heimdex.adapters.scoping import carrying, scoped
 from heimdex.domain.errors import TransientDatabaseError
 from heimdex.domain.events import JobEvent
 from heimdex.domain.job import Hold, Job
+from heimdex.domain.job_filter import JobFilter
 from heimdex.domain.results import JobWithEvents, Refusal
 from heimdex.domain.scope import Scope
 from heimdex.domain.transitions import Status
@@ -51,6 +52,13 @@ class SqlAlchemyJobRepository(DecidingJobRepository):
 
     def find(self, job_id: UUID) -> Job | None:
         return next(iter(self._jobs(select(Job).where(job_table.c.id == job_id))), None)
+
+    def find_many(self, job_ids: Collection[UUID]) -> dict[UUID, Job]:
+        waiting = iter(job_ids)
+        found: dict[UUID, Job] = {}
+        while some := list(islice(waiting, _KEYS_AT_ONCE)):
+            found |= {job.id: job for job in self._jobs(select(Job).where(job_table.c.id.in_(some)))}
+        return found
 
     def exists(self, job_id: UUID) -> bool:
         inner = scoped(select(job_table.c.id).where(job_table.c.id == job_id), self._scope, job_table)
@@ -87,6 +95,10 @@ class SqlAlchemyJobRepository(DecidingJobRepository):
         statement = select(JobEvent).where(event_table.c.job_id == job_id).order_by(event_table.c.seq.desc()).limit(1)
         return next(iter(load(self._session(), statement, self._scope, event_table)), None)
 
+    def event(self, job_id: UUID, seq: int) -> JobEvent | None:
+        statement = select(JobEvent).where(event_table.c.job_id == job_id, event_table.c.seq == seq)
+        return next(iter(load(self._session(), statement, self._scope, event_table)), None)
+
     def queued(self, *, limit: int = 10, type: str | None = None) -> list[Job]:
         statement = select(Job).where(job_table.c.status == Status.QUEUED).order_by(*CLAIM_ORDER)
         if type is not None:
@@ -100,6 +112,13 @@ class SqlAlchemyJobRepository(DecidingJobRepository):
     def ids(self, status: Status, *, limit: int = MAX_LISTED) -> list[UUID]:
         statement = select(job_table.c.id).where(job_table.c.status == status).order_by(*NEWEST_FIRST)
         return list(self._session().scalars(scoped(limited(statement, limit), self._scope, job_table)))
+
+    def cancel_requested(self, holds: Sequence[Hold]) -> frozenset[Hold]:
+        columns = (job_table.c.id, job_table.c.lease_seq)
+        held = tuple_(*columns).in_([(hold.job_id, hold.lease_seq) for hold in holds])
+        statement = select(*columns).where(held, job_table.c.cancel_requested_at.is_not(None))
+        rows = self._session().execute(scoped(statement, self._scope, job_table))
+        return frozenset(Hold(job_id, lease_seq) for job_id, lease_seq in rows)
 
     # The primitives of the verbs
 
@@ -116,6 +135,7 @@ class SqlAlchemyJobRepository(DecidingJobRepository):
                 job_table.c.status == Status.QUEUED,
                 job_table.c.scheduled_at <= self._database.now(),
                 job_table.c.type.in_(types),
+                *NOT_PAUSED,
             )
             .order_by(*CLAIM_ORDER)
             .limit(limit)
@@ -123,6 +143,12 @@ class SqlAlchemyJobRepository(DecidingJobRepository):
         )
         if queues is not None:
             statement = statement.where(job_table.c.queue.in_(queues))
+        return self._located(statement)
+
+    def _lock_matching(self, which: JobFilter, statuses: Collection[Status], after: UUID | None, limit: int) -> Located:
+        statement = matching(select(Job), which, statuses).order_by(job_table.c.id).limit(limit).with_for_update()
+        if after is not None:
+            statement = statement.where(job_table.c.id > after)
         return self._located(statement)
 
     def _lock_expired(self, limit: int) -> Located:

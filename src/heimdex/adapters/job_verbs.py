@@ -13,7 +13,9 @@ from uuid import UUID
 
 from attrs import evolve, frozen
 
+from heimdex.domain.constraints import JOB_ID
 from heimdex.domain.errors import (
+    OF_ONE_ROW,
     IdempotencyConflict,
     InvalidInput,
     JobNotFound,
@@ -22,17 +24,18 @@ from heimdex.domain.errors import (
 from heimdex.domain.events import JobEvent, stamp
 from heimdex.domain.fold import apply
 from heimdex.domain.job import Decisions, Hold, Job, before_suspects
+from heimdex.domain.job_filter import JobFilter
 from heimdex.domain.json_text import JsonValue, canonical, decode_object
 from heimdex.domain.new_job import JobLimits, JobSpec, NewJob, create
 from heimdex.domain.outcomes import Progress, Succeed
-from heimdex.domain.results import Created, Ending, Refusal, Report, Written
+from heimdex.domain.results import Created, Ending, OneByOne, Refusal, Report, Written
 from heimdex.domain.rules import check_length, check_uuid, check_whole
 from heimdex.domain.scope import Scope, Tenant
-from heimdex.domain.transitions import Status, Trigger
+from heimdex.domain.transitions import CANCELABLE, RETRIABLE, Status, Trigger
 from heimdex.service_layer.ports import MAX_LISTED, Ids, JobRepository, Random, Specify
 
-JOB_KEY = "pk_job"
-"""The name of the constraint that keeps the ids of jobs apart."""
+# One by one, so many more rows are looked at, since some of them cannot be written.
+_PASSED_OVER = 100
 
 _SHORTEST_LEASE = timedelta(milliseconds=1)
 
@@ -50,10 +53,6 @@ class Change:
     events: tuple[JobEvent, ...]
     version_before: int
     lease_seq_before: int | None
-
-    def followed_by(self, later: "Change") -> "Change":
-        """Return both as one: the later row, all the events, and what was before the earlier."""
-        return Change(later.job, self.events + later.events, self.version_before, self.lease_seq_before)
 
 
 @frozen
@@ -82,6 +81,10 @@ class DecidingJobRepository(JobRepository):
     @abstractmethod
     def _lock_due(self, types: Collection[str], queues: Collection[str] | None, limit: int) -> Located:
         """Lock the first due rows in claim order, passing over locked ones."""
+
+    @abstractmethod
+    def _lock_matching(self, which: JobFilter, statuses: Collection[Status], after: UUID | None, limit: int) -> Located:
+        """Lock the first jobs among `which` in one of `statuses`, by id above `after`, waiting for other holders."""
 
     @abstractmethod
     def _lock_expired(self, limit: int) -> Located:
@@ -159,9 +162,39 @@ class DecidingJobRepository(JobRepository):
         self._wake_for((one.job for one in created if not one.replayed), now)
         return created
 
-    def claim(self, job_id: UUID, *, worker: UUID, lease: timedelta) -> Job:
+    def cancel(self, job_id: UUID, *, reason: str) -> Job:
         now, job = self._lock_one(job_id)
+        self._write(self._changes([job], lambda job: job.cancel(reason), now))
+        return job
+
+    def retry_by_hand(self, job_id: UUID, *, reason: str) -> Job:
+        now, job = self._lock_one(job_id)
+        self._write(self._changes([job], lambda job: job.retry_by_hand(reason), now))
+        self._wake_for([job], now)
+        return job
+
+    def cancel_matching(
+        self, which: JobFilter, *, reason: str, after: UUID | None = None, limit: int = MAX_LISTED
+    ) -> list[Job]:
+        check_whole("limit", limit, 0, MAX_LISTED)
+        now, jobs = self._lock_matching(which, CANCELABLE, after, limit)
+        self._write(self._changes(jobs.values(), lambda job: job.cancel(reason), now))
+        return list(jobs.values())
+
+    def retry_matching(
+        self, which: JobFilter, *, reason: str, after: UUID | None = None, limit: int = MAX_LISTED
+    ) -> list[Job]:
+        check_whole("limit", limit, 0, MAX_LISTED)
+        now, jobs = self._lock_matching(which, RETRIABLE, after, limit)
+        self._write(self._changes(jobs.values(), lambda job: job.retry_by_hand(reason), now))
+        self._wake_for(jobs.values(), now)
+        return list(jobs.values())
+
+    def claim(self, job_id: UUID, *, worker: UUID, lease: timedelta) -> Job:
         lease = check_length("lease", lease, shortest=_SHORTEST_LEASE)
+        _, job = self._lock_one(job_id)
+        # Asked again: the lock may have come late, and the lease would be shorter by the wait.
+        now = self._now()
         self._write([self._change(job, job.claim(worker=check_uuid("worker", worker), lease=lease), now)])
         return job
 
@@ -187,6 +220,33 @@ class DecidingJobRepository(JobRepository):
         jobs = before_suspects(list(candidates.values()))
         self._write([self._change(job, job.claim(worker=worker, lease=lease), now) for job in jobs])
         return list(jobs)
+
+    def claim_one_by_one(
+        self,
+        *,
+        worker: UUID,
+        types: Collection[str],
+        lease: timedelta,
+        limit: int,
+        queues: Collection[str] | None = None,
+    ) -> OneByOne:
+        check_whole("limit", limit, 0, MAX_LISTED)
+        worker, lease = check_uuid("worker", worker), check_length("lease", lease, shortest=_SHORTEST_LEASE)
+        now, candidates = self._lock_due(types, queues, limit + _PASSED_OVER)
+        claimed: list[Job] = []
+        passed_over: list[UUID] = []
+        for job in candidates.values():
+            # As in a batch: a leading suspect alone, else none at all.
+            if len(claimed) == limit or (claimed and (job.suspect or claimed[0].suspect)):
+                break
+            try:
+                with self._all_or_nothing():
+                    self._write([self._change(job, job.claim(worker=worker, lease=lease), now)])
+            except OF_ONE_ROW:
+                passed_over.append(job.id)
+            else:
+                claimed.append(job)
+        return OneByOne(tuple(claimed), tuple(passed_over))
 
     def finish(self, endings: Sequence[Ending]) -> Written:
         def end(job: Job, ending: Ending) -> Decisions:
@@ -229,22 +289,52 @@ class DecidingJobRepository(JobRepository):
         self._wake_for(jobs.values(), now)
         return list(jobs.values())
 
+    def expire_one_by_one(self, *, limit: int) -> OneByOne:
+        now, jobs = self._lock_expired(check_whole("limit", limit, 0, MAX_LISTED) + _PASSED_OVER)
+        expired: list[Job] = []
+        passed_over: list[UUID] = []
+        for job in jobs.values():
+            if len(expired) == limit:
+                break
+            try:
+                with self._all_or_nothing():
+                    self._write([self._change(job, job.expire(), now)])
+            except OF_ONE_ROW:
+                passed_over.append(job.id)
+            else:
+                expired.append(job)
+        self._wake_for(expired, now)
+        return OneByOne(tuple(expired), tuple(passed_over))
+
+    def made_by(self, new_jobs: Sequence[NewJob], *, parent_id: UUID | None = None) -> dict[UUID, Job]:
+        with_ids = {new.id: new for new in new_jobs if new.id is not None}
+        return {
+            job_id: job
+            for job_id, job in self.find_many(with_ids).items()
+            if self._is_made_by(job, with_ids[job_id], parent_id)
+        }
+
+    def _is_made_by(self, job: Job, new: NewJob, parent_id: UUID | None) -> bool:
+        fingerprint = self._tools.specify(new).fingerprint
+        asked = (new.idempotency_key, fingerprint, parent_id)
+        return (job.idempotency_key, job.fingerprint, job.parent_id) == asked
+
     def _write_fenced(self, writes: Sequence[tuple[Hold, _W, str]], decide: Callable[[Job, _W], Decisions]) -> Written:
         """Apply holders' writes to the rows that they still hold, and record the others as refused."""
         now, jobs = self._lock({hold.job_id for hold, _, _ in writes})
-        changes: dict[UUID, Change] = {}
+        parts: dict[UUID, list[Change]] = {}
         refusals: list[Refusal] = []
         for hold, write, trigger in sorted(writes, key=lambda item: item[0].job_id):
             job = jobs.get(hold.job_id)
             if job is None or job.hold != hold:
                 refusals.append(Refusal(hold.job_id, hold.lease_seq, trigger))
                 continue
-            change = self._change(job, decide(job, write), now)
-            changes[job.id] = changes[job.id].followed_by(change) if job.id in changes else change
-        self._write(list(changes.values()))
+            parts.setdefault(job.id, []).append(self._change(job, decide(job, write), now))
+        changes = [_as_one(several) for several in parts.values()]
+        self._write(changes)
         self._record(refusals, jobs)
-        self._wake_for((change.job for change in changes.values()), now)
-        return Written(tuple(change.job for change in changes.values()), tuple(refusals))
+        self._wake_for((change.job for change in changes), now)
+        return Written(tuple(change.job for change in changes), tuple(refusals))
 
     def _record(self, refusals: Iterable[Refusal], jobs: Mapping[UUID, Job]) -> None:
         """Record the refused writes to jobs that exist in this scope."""
@@ -252,9 +342,14 @@ class DecidingJobRepository(JobRepository):
         if known:
             self._refuse(known)
 
+    def _changes(self, jobs: Iterable[Job], decide: Callable[[Job], Decisions], now: datetime) -> list[Change]:
+        """Decide for each job; one for which there is nothing to decide is left as it is."""
+        decided = [(job, decide(job)) for job in jobs]
+        return [self._change(job, decisions, now) for job, decisions in decided if decisions]
+
     def _change(self, job: Job, decisions: Decisions, now: datetime) -> Change:
-        """Stamp decisions and apply them to `job`."""
-        version, lease_seq = job.version, job.lease_seq
+        """Stamp decisions and apply them to `job`, which may have been written while its lock was waited for."""
+        version, lease_seq, now = job.version, job.lease_seq, max(now, job.updated_at)
         events = []
         for decision in decisions:
             event = stamp(decision, job_id=job.id, org_id=job.org_id, seq=job.version + 1, ts=now, scope=self._scope)
@@ -301,6 +396,13 @@ class DecidingJobRepository(JobRepository):
                 self._tools.wake(job.queue)
 
 
+def _as_one(changes: Sequence[Change]) -> Change:
+    """Return several changes of one row as one: the last row, all the events, and what was before the first."""
+    first, last = changes[0], changes[-1]
+    events = tuple(event for change in changes for event in change.events)
+    return Change(last.job, events, first.version_before, first.lease_seq_before)
+
+
 def _hold(job: Job) -> Hold:
     hold = job.hold
     if hold is None:
@@ -318,7 +420,7 @@ def _trigger(write: Ending | Report) -> str:
 def _check_ids(specs: Sequence[JobSpec]) -> None:
     ids = [spec.new.id for spec in specs if spec.new.id is not None]
     if len(ids) != len(set(ids)):
-        raise UniqueViolation(JOB_KEY)
+        raise UniqueViolation(JOB_ID)
 
 
 def _replay(job: Job, stored: Mapping[str, Job]) -> Created:
@@ -330,7 +432,8 @@ def _replay(job: Job, stored: Mapping[str, Job]) -> Created:
     """
     earlier = stored.get(job.idempotency_key or "")
     if earlier is None:
-        raise UniqueViolation(JOB_KEY)
+        raise UniqueViolation(JOB_ID)
     if earlier.fingerprint != job.fingerprint:
         raise IdempotencyConflict(job.idempotency_key or "", earlier.id, earlier.fingerprint, job.fingerprint)
-    return Created(earlier, replayed=True)
+    # Under the id that was asked for it is this very job, of a try whose commit nobody heard of.
+    return Created(earlier, replayed=earlier.id != job.id)

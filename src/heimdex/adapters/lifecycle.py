@@ -1,7 +1,7 @@
 """The life of a unit of work, the same for every store: entered once, open inside the block, closed after it."""
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from types import TracebackType
 from typing import Generic, Self, TypeVar
@@ -42,6 +42,9 @@ class LivingUnitOfWork(UnitOfWork, Generic[Transaction]):
         Raises:
             UnitOfWorkNotOpen: before the block or after it.
         """
+        return self._entered()
+
+    def _entered(self) -> Transaction:
         if self._transaction is None:
             raise UnitOfWorkNotOpen
         return self._transaction
@@ -72,7 +75,7 @@ class LivingUnitOfWork(UnitOfWork, Generic[Transaction]):
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        transaction = self.open_transaction()
+        transaction = self._entered()
         try:
             if exc_type is None:
                 self._commit(transaction)
@@ -86,11 +89,15 @@ class LivingUnitOfWork(UnitOfWork, Generic[Transaction]):
                 self._leave()
             self._close(transaction)
         if exc_type is None and self._queues:
-            self._wakeups.wake(self._queues)
+            self._wake(self._queues)
 
     def rollback(self) -> None:
         self._undo(self.open_transaction())
         self._queues.clear()
+
+    def _wake(self, queues: Collection[str]) -> None:
+        """Wake the workers of queues, now that what was written is kept."""
+        self._wakeups.wake(queues)
 
     def wake_after_commit(self, queue: str) -> None:
         self._queues.add(queue)

@@ -8,13 +8,15 @@ from attrs import evolve
 from heimdex.adapters.job_verbs import Tools
 from heimdex.adapters.lifecycle import LivingUnitOfWork
 from heimdex.adapters.memory_jobs import MemoryJobRepository, visible
-from heimdex.adapters.memory_store import ASSET_KEY, MemoryStore, Rows
+from heimdex.adapters.memory_operations import MemoryMaintenanceRepository, MemoryQueueRepository
+from heimdex.adapters.memory_store import MemoryStore, Rows
 from heimdex.domain.asset import Asset, NewAsset
+from heimdex.domain.constraints import ASSET_URI
 from heimdex.domain.errors import JobNotFound, UniqueViolation
 from heimdex.domain.job import Job
 from heimdex.domain.scope import Scope
 from heimdex.domain.worker import WorkerRecord
-from heimdex.service_layer.ports import AssetRepository, Ids, Wakeups, WorkerRepository
+from heimdex.service_layer.ports import WORKER_KEPT_FOR, AssetRepository, Ids, Wakeups, WorkerRepository
 
 
 class MemoryAssetRepository(AssetRepository):
@@ -30,13 +32,13 @@ class MemoryAssetRepository(AssetRepository):
 
     def add_many(self, assets: Sequence[tuple[Job, NewAsset]]) -> list[Asset]:
         for job, _ in assets:
-            if not visible(self._scope, job.org_id):
+            if not self._has_job(job):
                 raise JobNotFound(job.id)
         now = self._store.clock.now()
         added = [new.recorded(asset_id=self._ids(), job=job, created_at=now) for job, new in assets]
         places = {(asset.job_id, asset.uri) for asset in added}
         if len(places) < len(added) or any(self._is_taken(*place) for place in places):
-            raise UniqueViolation(ASSET_KEY)
+            raise UniqueViolation(ASSET_URI)
         for asset in added:
             self._writes().put_asset(evolve(asset))
         return added
@@ -52,6 +54,13 @@ class MemoryAssetRepository(AssetRepository):
         ours = [evolve(asset) for asset in found if visible(self._scope, asset.org_id)]
         return sorted(ours, key=lambda asset: asset.uri)
 
+    def _has_job(self, job: Job) -> bool:
+        """Return whether this scope has a job with this id, of the organisation that the caller's copy names."""
+        writes = self._writes()
+        with self._store.reading() as rows:
+            stored = None if job.id in writes.gone_jobs else writes.jobs.get(job.id) or rows.jobs.get(job.id)
+        return stored is not None and stored.org_id == job.org_id and visible(self._scope, stored.org_id)
+
     def _is_taken(self, job_id: UUID, uri: str) -> bool:
         with self._store.reading() as rows:
             return uri in rows.uris.get(job_id, {}) or uri in self._writes().uris.get(job_id, {})
@@ -65,7 +74,11 @@ class MemoryWorkerRepository(WorkerRepository):
     def seen(self, worker_id: UUID, *, name: str, types: Collection[str], queues: Collection[str]) -> None:
         now = self._store.clock.now()
         with self._store.reading() as rows:
-            before = {**rows.workers, **self._writes().workers}.get(worker_id)
+            known = {**rows.workers, **self._writes().workers}
+        before = known.get(worker_id)
+        if before is None:
+            lost = [each.id for each in known.values() if each is not None and each.seen_at <= now - WORKER_KEPT_FOR]
+            self._writes().workers.update(dict.fromkeys(lost))
         self._writes().workers[worker_id] = WorkerRecord(
             id=worker_id,
             name=name,
@@ -102,6 +115,16 @@ class MemoryUnitOfWork(LivingUnitOfWork[Rows]):
     def workers(self) -> MemoryWorkerRepository:
         self.open_transaction()
         return self._workers
+
+    @property
+    def queues(self) -> MemoryQueueRepository:
+        self.open_transaction()
+        return MemoryQueueRepository(self._store, self._writes, self._scope)
+
+    @property
+    def maintenance(self) -> MemoryMaintenanceRepository:
+        self.transaction_of_system()
+        return MemoryMaintenanceRepository(self._store, self._writes, self, self._scope)
 
     def _writes(self) -> Rows:
         return self.open_transaction()

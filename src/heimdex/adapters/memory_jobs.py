@@ -14,6 +14,7 @@ from heimdex.adapters.memory_store import MemoryStore, Rows, copies, newest, pla
 from heimdex.domain.errors import TransientDatabaseError
 from heimdex.domain.events import JobEvent
 from heimdex.domain.job import Hold, Job
+from heimdex.domain.job_filter import JobFilter
 from heimdex.domain.results import JobWithEvents, Refusal
 from heimdex.domain.rules import check_whole
 from heimdex.domain.scope import Scope, Tenant
@@ -40,6 +41,10 @@ class MemoryJobRepository(DecidingJobRepository):
         job = self._row(job_id)
         return None if job is None else evolve(job)
 
+    def find_many(self, job_ids: Collection[UUID]) -> dict[UUID, Job]:
+        found = map(self.find, job_ids)
+        return {job.id: job for job in found if job is not None}
+
     def exists(self, job_id: UUID) -> bool:
         return self._row(job_id) is not None
 
@@ -56,6 +61,10 @@ class MemoryJobRepository(DecidingJobRepository):
     def latest_event(self, job_id: UUID) -> JobEvent | None:
         events = self._history(job_id)
         return events[-1] if events and visible(self._scope, events[-1].org_id) else None
+
+    def event(self, job_id: UUID, seq: int) -> JobEvent | None:
+        found = (event for event in self._history(job_id) if event.seq == seq and visible(self._scope, event.org_id))
+        return next(found, None)
 
     def queued(self, *, limit: int = 10, type: str | None = None) -> list[Job]:
         check_whole("limit", limit, 0, MAX_LISTED)
@@ -82,17 +91,33 @@ class MemoryJobRepository(DecidingJobRepository):
     def _lock_due(self, types: Collection[str], queues: Collection[str] | None, limit: int) -> Located:
         now = self._now()
 
+        pauses = self._pauses()
+
         def due(job: Job) -> bool:
             return (
                 job.status is Status.QUEUED
                 and job.scheduled_at <= now
                 and job.type in types
                 and (queues is None or job.queue in queues)
+                and pauses.isdisjoint({(None, job.queue), (job.org_id, job.queue)})
             )
 
         with self._store.reading():
             candidates = self._first(self._queued_places(), due, limit + self._store.locked_things())
         return now, self._lock_free(candidates, due, limit)
+
+    def _pauses(self) -> set[tuple[UUID | None, str]]:
+        with self._store.reading() as rows:
+            pauses = {**rows.pauses, **self._writes().pauses}
+        return {place for place, pause in pauses.items() if pause is not None}
+
+    def _lock_matching(self, which: JobFilter, statuses: Collection[Status], after: UUID | None, limit: int) -> Located:
+        def wanted(job: Job) -> bool:
+            return job.status in statuses and which.accepts(job) and (after is None or job.id > after)
+
+        found = sorted(job.id for job in self._visible(wanted))[:limit]
+        now, jobs = self._lock(found)
+        return now, {job_id: job for job_id, job in jobs.items() if wanted(job)}
 
     def _lock_expired(self, limit: int) -> Located:
         now = self._now()
@@ -129,7 +154,8 @@ class MemoryJobRepository(DecidingJobRepository):
     def _queued_places(self) -> Iterator[UUID]:
         """Yield queued jobs in claim order: the committed ones that this unit of work has not touched, and its own."""
         mine = self._writes().jobs
-        committed = (spot for spot in self._store.queued if spot[2] not in mine)
+        touched = mine.keys() | self._writes().gone_jobs
+        committed = (spot for spot in self._store.queued if spot[2] not in touched)
         own = sorted(place(job) for job in mine.values() if job.status is Status.QUEUED)
         return (job_id for _, _, job_id in merge(committed, own))
 
@@ -189,9 +215,15 @@ class MemoryJobRepository(DecidingJobRepository):
             self._writes().change([Change(job, (), job.version, job.lease_seq)])
         return frozenset(kept)
 
+    def cancel_requested(self, holds: Sequence[Hold]) -> frozenset[Hold]:
+        rows = ((hold, self._row(hold.job_id)) for hold in holds)
+        return frozenset(hold for hold, row in rows if row and row.hold == hold and row.cancel_requested_at is not None)
+
     def _row(self, job_id: UUID) -> Job | None:
         """Return the row itself as this unit of work sees it; whoever hands it out copies it."""
         job = self._writes().jobs.get(job_id)
+        if job_id in self._writes().gone_jobs:
+            return None
         if job is None:
             with self._store.reading() as rows:
                 job = rows.jobs.get(job_id)
@@ -199,11 +231,13 @@ class MemoryJobRepository(DecidingJobRepository):
 
     def _newest(self, wanted: Callable[[Job], bool], limit: int) -> list[Job]:
         check_whole("limit", limit, 0, MAX_LISTED)
-        mine = self._writes().jobs
+        return copies(newest(self._visible(wanted), limit))
+
+    def _visible(self, wanted: Callable[[Job], bool]) -> list[Job]:
+        mine, gone = self._writes().jobs, self._writes().gone_jobs
         with self._store.reading() as rows:
             jobs = chain((job for job in rows.jobs.values() if job.id not in mine), mine.values())
-            found = newest((job for job in jobs if visible(self._scope, job.org_id) and wanted(job)), limit)
-        return copies(found)
+            return [job for job in jobs if job.id not in gone and visible(self._scope, job.org_id) and wanted(job)]
 
     def _history(self, job_id: UUID) -> tuple[JobEvent, ...]:
         with self._store.reading() as rows:

@@ -12,11 +12,13 @@ from uuid import UUID
 
 from attrs import define, evolve, field, fields_dict
 
-from heimdex.adapters.job_verbs import JOB_KEY, Change
+from heimdex.adapters.job_verbs import Change
 from heimdex.domain.asset import Asset
+from heimdex.domain.constraints import ASSET_URI, IDEMPOTENCY_KEY, JOB_ID
 from heimdex.domain.errors import TransientDatabaseError, UniqueViolation
 from heimdex.domain.events import JobEvent
 from heimdex.domain.job import Job
+from heimdex.domain.operations import Erasure, PausedQueue
 from heimdex.domain.transitions import Status
 from heimdex.domain.worker import WorkerRecord
 from heimdex.service_layer.ports import Clock
@@ -26,8 +28,6 @@ Place: TypeAlias = tuple[int, datetime, UUID]
 
 Key: TypeAlias = tuple[UUID, str]
 """An organisation and an idempotency key of it."""
-
-ASSET_KEY = "uq_asset_org_job_uri"
 
 
 def place(job: Job) -> Place:
@@ -46,6 +46,12 @@ class Rows:
     uris: dict[UUID, dict[str, UUID]] = field(factory=dict)
     refusals: dict[UUID, int] = field(factory=dict)
     workers: dict[UUID, WorkerRecord | None] = field(factory=dict)
+    # By organisation, None for every one, and queue; None for one that was resumed.
+    pauses: dict[tuple[UUID | None, str], PausedQueue | None] = field(factory=dict)
+    erasures: dict[UUID, Erasure] = field(factory=dict)
+    # What was deleted.
+    gone_jobs: set[UUID] = field(factory=set)
+    gone_histories: set[UUID] = field(factory=set)
     versions_before: dict[UUID, int] = field(factory=dict)
 
     def change(self, changes: Iterable[Change]) -> None:
@@ -77,6 +83,10 @@ class Rows:
             uris={job_id: dict(uris) for job_id, uris in self.uris.items()},
             refusals=dict(self.refusals),
             workers=dict(self.workers),
+            pauses=dict(self.pauses),
+            erasures=dict(self.erasures),
+            gone_jobs=set(self.gone_jobs),
+            gone_histories=set(self.gone_histories),
             versions_before=dict(self.versions_before),
         )
 
@@ -153,27 +163,46 @@ class MemoryStore:
             for job_id, count in writes.refusals.items():
                 self.rows.refusals[job_id] = self.rows.refusals.get(job_id, 0) + count
             self.rows.workers.update(writes.workers)
+            self.rows.pauses.update(writes.pauses)
+            self.rows.erasures.update(writes.erasures)
+            for job_id in writes.gone_jobs:
+                self._remove(job_id)
+            for job_id in writes.gone_histories:
+                self.rows.events.pop(job_id, None)
+                self.rows.refusals.pop(job_id, None)
 
     def _check(self, writes: Rows) -> None:
         """Refuse a write set that no longer fits: nothing locks a new id or a new asset, and a lock may have failed."""
         for job_id, version in writes.versions_before.items():
             stored = self.rows.jobs.get(job_id)
             if stored is not None and version == 0:
-                raise UniqueViolation(JOB_KEY)
+                raise UniqueViolation(JOB_ID)
             if (0 if stored is None else stored.version) != version:
                 raise TransientDatabaseError("a row moved while it was locked")
         for key, job_id in writes.keys.items():
             if self.rows.keys.get(key, job_id) != job_id:
-                raise UniqueViolation("uq_job_org_idempotency")
+                raise UniqueViolation(IDEMPOTENCY_KEY)
         for asset in writes.assets.values():
             if asset.uri in self.rows.uris.get(asset.job_id, {}):
-                raise UniqueViolation(ASSET_KEY)
+                raise UniqueViolation(ASSET_URI)
 
-    def _put(self, job: Job) -> None:
-        before = self.rows.jobs.get(job.id)
+    def _remove(self, job_id: UUID) -> None:
+        self._take_out(job_id)
+        job = self.rows.jobs.pop(job_id, None)
+        if job is not None and job.idempotency_key is not None:
+            del self.rows.keys[job.org_id, job.idempotency_key]
+        for asset_id in self.rows.uris.pop(job_id, {}).values():
+            del self.rows.assets[asset_id]
+
+    def _take_out(self, job_id: UUID) -> None:
+        """Take a job's row out of what is looked up by its status."""
+        before = self.rows.jobs.get(job_id)
         if before is not None and before.status is Status.QUEUED:
             del self.queued[bisect_left(self.queued, place(before))]
-        self.running.discard(job.id)
+        self.running.discard(job_id)
+
+    def _put(self, job: Job) -> None:
+        self._take_out(job.id)
         self.rows.put(job)
         if job.status is Status.QUEUED:
             insort(self.queued, place(job))

@@ -3,21 +3,25 @@
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from uuid import UUID
 
 from attrs import evolve
 
 from heimdex.adapters.memory_jobs import visible
-from heimdex.adapters.memory_store import MemoryStore, Rows, copies
+from heimdex.adapters.memory_store import MemoryStore, Rows, copies, place
 from heimdex.domain.asset import Asset
-from heimdex.domain.errors import UnitOfWorkNotOpen
+from heimdex.domain.errors import JobNotFound, UnitOfWorkNotOpen
 from heimdex.domain.events import JobEvent
 from heimdex.domain.job import Job
+from heimdex.domain.job_filter import JobFilter
+from heimdex.domain.operations import Erasure, PausedQueue, QueueCounts, queue_counts
 from heimdex.domain.rules import check_whole
 from heimdex.domain.scope import Scope, System
 from heimdex.domain.transitions import Status
+from heimdex.domain.waiting import MOST_AHEAD, Blocker, Surroundings, blockers, blockers_of_other, queued_by
 from heimdex.domain.worker import WorkerRecord
-from heimdex.service_layer.ports import MAX_LISTED, WORKER_ALIVE_FOR, JobFilter, Page, Statistics, Views
+from heimdex.service_layer.ports import MAX_LISTED, WORKER_ALIVE_FOR, Page, Statistics, Views
 
 
 @contextmanager
@@ -42,8 +46,7 @@ class MemoryViews(Views):
     def statistics(self) -> Statistics:
         with self._rows() as rows:
             counts = Counter((job.type, job.status) for job in self._jobs(rows))
-            alive = self._store.clock.now() - WORKER_ALIVE_FOR
-            workers = [worker for worker in rows.workers.values() if worker is not None and worker.seen_at > alive]
+            workers = self._living_workers(rows)
         by_status = dict.fromkeys(Status, 0)
         by_type: dict[str, dict[Status, int]] = {}
         for (job_type, status), count in counts.items():
@@ -60,6 +63,42 @@ class MemoryViews(Views):
             jobs = copies(sorted(found, key=lambda job: job.id, reverse=True)[: limit + 1])
         shown = tuple(jobs[:limit])
         return Page(shown, shown[-1].id if len(jobs) > limit else None)
+
+    def count(self, which: JobFilter, statuses: Collection[Status] = tuple(Status)) -> int:
+        with self._rows() as rows:
+            return sum(which.accepts(job) and job.status in statuses for job in self._jobs(rows))
+
+    def queues(self) -> tuple[QueueCounts, ...]:
+        with self._rows() as rows:
+            active = (job for job in self._jobs(rows) if job.status in {Status.QUEUED, Status.RUNNING})
+            counts = Counter((job.queue, job.status) for job in active)
+            return queue_counts(counts, self._pauses(rows))
+
+    def explain_waiting(self, job_id: UUID) -> tuple[Blocker, ...]:
+        job = self.find(job_id)
+        if job is None:
+            raise JobNotFound(job_id)
+        if job.status is not Status.QUEUED:
+            return blockers_of_other(job)
+        now = self._store.clock.now()
+        with self._rows() as rows:
+            pauses = self._pauses(rows)
+            rivals = [other for other in self._jobs(rows) if _may_come_before(other, job, pauses, now)]
+            surroundings = Surroundings(
+                now=now,
+                queued_by=queued_by(self._history(rows, job_id)),
+                paused=tuple(pause for pause in pauses if pause.holds(job)),
+                workers=sum(worker.serves(job) for worker in self._living_workers(rows)),
+                ahead=min(len(rivals), MOST_AHEAD),
+            )
+        return blockers(job, surroundings)
+
+    def erasures(self) -> tuple[Erasure, ...]:
+        if not isinstance(self._scope, System):
+            return ()
+        with self._rows() as rows:
+            erasures = [evolve(erasure, removed=evolve(erasure.removed)) for erasure in rows.erasures.values()]
+        return tuple(sorted(erasures, key=lambda erasure: (-erasure.erased_at.timestamp(), erasure.id)))
 
     def find(self, job_id: UUID) -> Job | None:
         with self._rows() as rows:
@@ -98,7 +137,16 @@ class MemoryViews(Views):
             workers = [evolve(worker) for worker in rows.workers.values() if worker is not None]
         shown = workers if isinstance(self._scope, System) else []
         by_id = sorted(shown, key=lambda worker: worker.id)
-        return tuple(sorted(by_id, key=lambda worker: worker.seen_at, reverse=True))
+        return tuple(sorted(by_id, key=lambda worker: worker.seen_at, reverse=True)[:MAX_LISTED])
+
+    def _pauses(self, rows: Rows) -> list[PausedQueue]:
+        """Return the pauses for everybody and those that this scope may see, by queue."""
+        seen = [pause for pause in rows.pauses.values() if pause is not None and _is_seen(self._scope, pause)]
+        return sorted(seen, key=lambda pause: (pause.queue, pause.org_id or _NOBODY))
+
+    def _living_workers(self, rows: Rows) -> list[WorkerRecord]:
+        alive = self._store.clock.now() - WORKER_ALIVE_FOR
+        return [worker for worker in rows.workers.values() if worker is not None and worker.seen_at > alive]
 
     @contextmanager
     def _rows(self) -> Iterator[Rows]:
@@ -117,3 +165,21 @@ class MemoryViews(Views):
 
 def _uri(asset: Asset) -> str:
     return asset.uri
+
+
+_NOBODY = UUID(int=0)
+
+
+def _is_seen(scope: Scope, pause: PausedQueue) -> bool:
+    return pause.org_id is None or visible(scope, pause.org_id)
+
+
+def _may_come_before(other: Job, job: Job, pauses: Collection[PausedQueue], now: datetime) -> bool:
+    """Return whether a claim from the queue of `job` that could take both would take `other` first."""
+    return (
+        other.status is Status.QUEUED
+        and other.queue == job.queue
+        and other.scheduled_at <= now
+        and place(other) < place(job)
+        and not any(pause.holds(other) for pause in pauses)
+    )

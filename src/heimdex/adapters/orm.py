@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 from functools import cache
 from threading import Lock
+from uuid import UUID
 
 from sqlalchemy import (
     BigInteger,
@@ -22,12 +23,15 @@ from sqlalchemy import (
     String,
     Table,
     Uuid,
+    column,
     desc,
+    table,
 )
 from sqlalchemy.orm import registry
 
 from heimdex.adapters.columns import Milliseconds, Names, StatusText, TriggerText, UtcDateTime, canonical_json
 from heimdex.domain.asset import MAX_URI, Asset
+from heimdex.domain.constraints import ASSET_URI, IDEMPOTENCY_KEY
 from heimdex.domain.events import JobEvent
 from heimdex.domain.job import Job
 from heimdex.domain.outcomes import MAX_ERROR_CODE, MAX_ERROR_MESSAGE
@@ -103,7 +107,7 @@ job_table = Table(
 )
 
 Index(
-    "uq_job_org_idempotency",
+    IDEMPOTENCY_KEY,
     job_table.c.org_id,
     job_table.c.idempotency_key,
     unique=True,
@@ -118,6 +122,9 @@ _running = job_table.c.status == Status.RUNNING
 Index("idx_job_claim", *CLAIM_ORDER, postgresql_where=_queued, sqlite_where=_queued)
 # lease_until is left out on purpose: a renewal then touches no index (a HOT update on PostgreSQL).
 Index("idx_job_running", job_table.c.id, postgresql_where=_running, sqlite_where=_running)
+
+_ended = job_table.c.finished_at.is_not(None)
+Index("idx_job_finished", job_table.c.finished_at, job_table.c.id, postgresql_where=_ended, sqlite_where=_ended)
 
 event_table = Table(
     "job_event",
@@ -168,7 +175,39 @@ asset_table = Table(
     Column("created_at", UtcDateTime, nullable=False),
     PrimaryKeyConstraint("id"),
 )
-Index("uq_asset_org_job_uri", asset_table.c.org_id, asset_table.c.job_id, asset_table.c.uri, unique=True)
+Index(ASSET_URI, asset_table.c.org_id, asset_table.c.job_id, asset_table.c.uri, unique=True)
+
+EVERY_ORGANISATION = UUID(int=0)
+"""Stands for no organisation in particular where a key needs one."""
+
+pause_table = Table(
+    "paused_queue",
+    metadata,
+    Column("org_id", Uuid, nullable=False),
+    Column("queue", String(MAX_NAME), nullable=False),
+    Column("actor", String(MAX_NAME), nullable=False),
+    Column("reason", String(MAX_REASON), nullable=False),
+    Column("paused_at", UtcDateTime, nullable=False),
+    PrimaryKeyConstraint("org_id", "queue"),
+)
+
+erasure_table = Table(
+    "org_erasure",
+    metadata,
+    Column("id", Uuid, nullable=False),
+    Column("org_id", Uuid, nullable=False),
+    Column("actor", String(MAX_NAME), nullable=False),
+    Column("reason", String(MAX_REASON), nullable=False),
+    Column("erased_at", UtcDateTime, nullable=False),
+    Column("jobs", BigInteger, nullable=False),
+    Column("events", BigInteger, nullable=False),
+    Column("refusals", BigInteger, nullable=False),
+    Column("assets", BigInteger, nullable=False),
+    PrimaryKeyConstraint("id"),
+)
+
+# SQLite has it alone, so that it is no part of the metadata: see the migration 0002.
+pruning_table = table("pruning", column("id", Integer))
 
 worker_table = Table(
     "worker",

@@ -1,6 +1,8 @@
 """PostgreSQL through psycopg2: its engine as we want it, its clock, its transactions."""
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, cast
 
 import psycopg2
@@ -8,15 +10,20 @@ from psycopg2.extensions import TRANSACTION_STATUS_INERROR
 from sqlalchemy import Connection, Insert, Interval, create_engine, func, literal, select
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import URL
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
 
 from heimdex.adapters.columns import UtcDateTime
 from heimdex.adapters.database import Database, EngineSettings
 from heimdex.adapters.orm import job_table
+from heimdex.adapters.roles import ORGANISATION
 from heimdex.adapters.scoping import carrying
-from heimdex.domain.scope import System
+from heimdex.domain.errors import InvalidInput
+from heimdex.domain.scope import Scope, System, Tenant
 
+_MAY_BE_MISSING = True
+_UNTIL_THE_END = True
 _CLOCK = System(actor="heimdex", reason="the database's clock belongs to no organisation")
 
 
@@ -40,7 +47,7 @@ class Postgres(Database):
             connect_args={
                 "application_name": settings.application_name,
                 "options": f"{options} -c timezone=UTC",
-                "connect_timeout": 10,
+                "connect_timeout": int(settings.connect_timeout.total_seconds()),
             },
         )
         super().__init__(engine, settings)
@@ -58,16 +65,37 @@ class Postgres(Database):
     def claims_in_one_statement(self) -> bool:
         return True
 
+    @property
+    def one_writer(self) -> bool:
+        return False
+
     def insert_where_free(self) -> Insert:
         return postgresql.insert(job_table).on_conflict_do_nothing()
 
-    def begin(self) -> Session:
-        return self._session(self.engine)
+    def begin(self, scope: Scope) -> Session:
+        return self._session(self.engine, scope)
 
     def is_undone(self, connection: Connection) -> bool:
         raw = cast("psycopg2.extensions.connection", connection.connection.dbapi_connection)
         return raw.info.transaction_status == TRANSACTION_STATUS_INERROR
 
+    def take_part(self, connection: Connection, scope: Scope) -> Callable[[], None]:
+        raw = cast("DBAPIConnection", connection.connection.dbapi_connection)
+        if connection.dialect.detect_autocommit_setting(raw):
+            raise InvalidInput("session_or_connection", "AUTOCOMMIT", "give one whose statements make a transaction")
+        # Only the organisation: as which role to work is for the caller to say. A System names none.
+        before = carrying(select(func.current_setting(ORGANISATION, _MAY_BE_MISSING)), scope)
+        named = connection.execute(before).scalar_one() or ""
+        name = partial(_name_organisation, connection, scope)
+        if isinstance(scope, Tenant):
+            name(scope.org_id.hex)
+        return partial(name, named)
+
     @property
     def _read_only(self) -> dict[str, Any]:
         return {"postgresql_readonly": True}
+
+
+def _name_organisation(connection: Connection, scope: Scope, name: str) -> None:
+    """Name the organisation of a caller's transaction, until it ends."""
+    connection.execute(carrying(select(func.set_config(ORGANISATION, name, _UNTIL_THE_END)), scope))

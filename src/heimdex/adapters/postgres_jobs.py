@@ -15,7 +15,7 @@ from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 
 from heimdex.adapters.job_repository import MUTABLE, SqlAlchemyJobRepository
 from heimdex.adapters.job_verbs import Change
-from heimdex.adapters.orm import job_table
+from heimdex.adapters.orm import EVERY_ORGANISATION, job_table
 from heimdex.adapters.scoping import carrying
 from heimdex.domain.job import Job
 from heimdex.domain.scope import Tenant
@@ -27,22 +27,24 @@ _CLAIMED = next_status(None, Status.QUEUED, Trigger.CLAIM)
 # #15715). The status is looked at again in the UPDATE, after the lock.
 _CLAIM = f"""
 WITH due AS MATERIALIZED (
-    SELECT id, priority, scheduled_at, crashes
+    SELECT id, priority, scheduled_at, crashes, greatest(heimdex_now(), updated_at) AS now
     FROM job
     WHERE status = '{Status.QUEUED}' AND scheduled_at <= heimdex_now() AND type = ANY(CAST(:types AS text[]))
+        AND (org_id, queue) NOT IN (SELECT org_id, queue FROM paused_queue)
+        AND ('{EVERY_ORGANISATION}'::uuid, queue) NOT IN (SELECT org_id, queue FROM paused_queue)
         {{filters}}
     ORDER BY priority DESC, scheduled_at, id
     LIMIT :limit
     FOR UPDATE SKIP LOCKED
 ), ranked AS (
-    SELECT id, row_number() OVER claim_order AS position, bool_or(crashes > 0) OVER claim_order AS suspect_by_here
+    SELECT id, now, row_number() OVER claim_order AS position, bool_or(crashes > 0) OVER claim_order AS suspect_by_here
     FROM due
     WINDOW claim_order AS (ORDER BY priority DESC, scheduled_at, id)
 ), claimed AS (
     UPDATE job
     SET status = '{_CLAIMED}', attempt = attempt + 1, claimed_by = CAST(:worker AS uuid), lease_seq = version + 1,
-        version = version + 1, lease_until = heimdex_now() + CAST(:lease AS interval),
-        started_at = coalesce(started_at, heimdex_now()), stage = NULL, progress = 0, updated_at = heimdex_now()
+        version = version + 1, lease_until = ranked.now + CAST(:lease AS interval),
+        started_at = coalesce(started_at, ranked.now), stage = NULL, progress = 0, updated_at = ranked.now
     FROM ranked
     WHERE job.id = ranked.id AND (ranked.position = 1 OR NOT ranked.suspect_by_here) AND job.status = '{Status.QUEUED}'
     RETURNING job.*

@@ -5,21 +5,32 @@ from itertools import groupby
 from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import Select, Table, select
+from attrs import asdict
+from sqlalchemy import Select, Table, Uuid, literal, select
 from sqlalchemy.orm import Session
 
-from heimdex.adapters.orm import asset_table, event_table, job_table
+from heimdex.adapters.orm import EVERY_ORGANISATION, asset_table, event_table, job_table, pause_table
 from heimdex.adapters.scoping import scoped
 from heimdex.domain.asset import Asset
 from heimdex.domain.events import JobEvent
 from heimdex.domain.job import Job
+from heimdex.domain.job_filter import JobFilter
 from heimdex.domain.rules import check_whole
 from heimdex.domain.scope import Scope
+from heimdex.domain.transitions import Status
 from heimdex.service_layer.ports import MAX_LISTED
 
 Row = TypeVar("Row")
 
 NEWEST_FIRST = (job_table.c.created_at.desc(), job_table.c.id.desc())
+
+# Nothing pauses the queue of a job, neither for its organisation nor for everybody.
+NOT_PAUSED = (
+    job_table.c.queue.not_in(select(pause_table.c.queue).where(pause_table.c.org_id == job_table.c.org_id)),
+    job_table.c.queue.not_in(
+        select(pause_table.c.queue).where(pause_table.c.org_id == literal(EVERY_ORGANISATION, Uuid))
+    ),
+)
 
 
 def load(session: Session, statement: Select[Row], scope: Scope, table: Table) -> list[Row]:
@@ -54,6 +65,14 @@ def by_job(rows: Iterable[Any], job_ids: Iterable[UUID]) -> dict[UUID, tuple[Any
     """Group rows that are sorted by `job_id`."""
     found = {job_id: tuple(group) for job_id, group in groupby(rows, key=lambda row: row.job_id)}
     return {job_id: found.get(job_id, ()) for job_id in job_ids}
+
+
+def matching(statement: Select[Row], which: JobFilter, statuses: Collection[Status] | None = None) -> Select[Row]:
+    """Return the statement for the jobs among `which`, in one of `statuses` where these are given."""
+    for name, value in asdict(which).items():
+        if value is not None:
+            statement = statement.where(job_table.c[name] == value)
+    return statement if statuses is None else statement.where(job_table.c.status.in_(sorted(statuses)))
 
 
 def limited(statement: Select[Row], limit: int) -> Select[Row]:

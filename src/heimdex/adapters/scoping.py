@@ -1,7 +1,9 @@
 """The wall between organisations, in SQL: every statement carries its scope, and under a Tenant its organisation.
 
 `scoped` puts them there. A guard on the engines that Heimdex builds refuses a statement in which they are missing, so
-that a forgotten filter is an error and not a leak.
+that a filter that was forgotten altogether is an error and not a leak. It looks at the names and values of parameters,
+not at what the SQL does with them: that a statement filters every table that it reads is for its author to see to, for
+the tests of the wall, and on PostgreSQL for row-level security.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +12,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Engine, Executable, Table, event
 from sqlalchemy.engine.default import DefaultExecutionContext
-from sqlalchemy.engine.interfaces import DBAPICursor
+from sqlalchemy.engine.interfaces import DBAPICursor, ExecutionContext
 from sqlalchemy.sql.elements import ColumnElement, ReleaseSavepointClause, RollbackToSavepointClause, SavepointClause
 
 from heimdex.domain.errors import UnscopedStatement
@@ -47,8 +49,14 @@ def carrying(statement: AnyStatement, scope: Scope) -> AnyStatement:
     return statement.execution_options(**{_OPTION: scope})
 
 
+def carries_scope(context: ExecutionContext | None) -> bool:
+    """Return whether the statement that runs is one of ours."""
+    statement = None if context is None else context.invoked_statement
+    return statement is not None and _OPTION in statement.get_execution_options()
+
+
 def guard(engine: Engine) -> None:
-    """Make the engine refuse statements without a scope, or under a Tenant without its organisation."""
+    """Make the engine refuse statements without a scope, or under a Tenant without its organisation as a parameter."""
 
     @event.listens_for(engine, "before_cursor_execute")
     def refuse_unscoped(

@@ -1,23 +1,28 @@
 """A store on PostgreSQL or SQLite: units of work and views of one database, its schema looked at before first use."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
+from logging import getLogger
 from threading import Lock
 
+from attrs import evolve
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from heimdex.adapters.database import Database, EngineSettings
 from heimdex.adapters.job_verbs import Tools
+from heimdex.adapters.joining import JoinedUnitOfWork, join
 from heimdex.adapters.orm import map_domain
 from heimdex.adapters.postgres_database import Postgres
 from heimdex.adapters.schema import Schema
 from heimdex.adapters.sqlite_database import Sqlite
 from heimdex.adapters.unit_of_work import SqlAlchemyUnitOfWork
 from heimdex.adapters.views import open_views
+from heimdex.adapters.wall import Login
 from heimdex.domain.errors import InvalidSetting
 from heimdex.domain.scope import Scope
-from heimdex.service_layer.ports import Clock, Store, Views, Wakeups
+from heimdex.service_layer.ports import Clock, StartUnitOfWork, Store, Views, Wakeups
 
 _URL_REMEDY = "give postgresql://user@host/database, sqlite:///file.db or memory://"
 
@@ -26,7 +31,14 @@ class SqlStore(Store):
     def __init__(self, url: str, settings: EngineSettings, *, clock: Clock, tools: Tools, wakeups: Wakeups) -> None:
         map_domain()
         self.database = open_database(url, settings, clock)
-        self._schema = Schema(url)
+        self._schema = Schema(
+            url,
+            wall_required=settings.wall_required,
+            connect_timeout=settings.connect_timeout,
+            lock_timeout=settings.lock_timeout,
+        )
+        self._url = url
+        self._clock = clock
         self._tools = tools
         self._wakeups = wakeups
         self._unchecked = True
@@ -39,6 +51,24 @@ class SqlStore(Store):
     def unit_of_work(self, scope: Scope) -> SqlAlchemyUnitOfWork:
         self._check_once()
         return SqlAlchemyUnitOfWork(self.database, scope, self._tools, self._wakeups)
+
+    def join(self, session_or_connection: object, scope: Scope) -> JoinedUnitOfWork:
+        self._check_once()
+        return join(self.database, session_or_connection, scope, self._tools, self._wakeups)
+
+    def reserve(self, longest: timedelta) -> tuple[StartUnitOfWork, Callable[[], None]]:
+        if self.database.one_writer:
+            return self.unit_of_work, lambda: None
+        settings = evolve(
+            self.database.settings,
+            pool_size=1,
+            max_overflow=0,
+            pool_timeout=min(longest, self.database.settings.pool_timeout),
+            statement_timeout=min(longest, self.database.settings.statement_timeout),
+            lock_timeout=min(longest, self.database.settings.lock_timeout),
+        )
+        apart = SqlStore(self._url, settings, clock=self._clock, tools=self._tools, wakeups=self._wakeups)
+        return apart.unit_of_work, apart.close
 
     @contextmanager
     def views(self, scope: Scope) -> Iterator[Views]:
@@ -54,8 +84,16 @@ class SqlStore(Store):
         if self._unchecked:
             with self._checking:
                 if self._unchecked:
-                    self._schema.check()
+                    _, login = self._schema.look()
+                    if login is not None:
+                        self._stand_behind(login)
                     self._unchecked = False
+
+    def _stand_behind(self, login: Login) -> None:
+        if login.missing is None:
+            self.database.stand_behind(login)
+        else:
+            getLogger("heimdex").warning("organisations have one wall, not two: %s", login.missing)
 
 
 def open_database(url: str, settings: EngineSettings, clock: Clock) -> Database:

@@ -2,10 +2,11 @@
 
 import sqlite3
 import threading
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any, cast
 
-from sqlalchemy import Connection, Insert, create_engine, event, literal
+from sqlalchemy import Connection, Insert, create_engine, event, literal, text
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import URL
 from sqlalchemy.orm import Session
@@ -16,7 +17,9 @@ from heimdex.adapters.columns import UtcDateTime
 from heimdex.adapters.database import Database, EngineSettings, after_fork
 from heimdex.adapters.database_errors import translated
 from heimdex.adapters.orm import job_table
+from heimdex.adapters.scoping import carrying
 from heimdex.domain.errors import TransientDatabaseError
+from heimdex.domain.scope import Scope
 from heimdex.service_layer.ports import Clock
 
 _READ_ONLY = "heimdex_read_only"
@@ -56,20 +59,30 @@ class Sqlite(Database):
     def claims_in_one_statement(self) -> bool:
         return False
 
+    @property
+    def one_writer(self) -> bool:
+        return True
+
     def insert_where_free(self) -> Insert:
         return sqlite.insert(job_table).on_conflict_do_nothing()
 
-    def begin(self) -> Session:
+    def begin(self, scope: Scope) -> Session:
         if not self._writer.acquire(timeout=self.settings.lock_timeout.total_seconds()):
             raise TransientDatabaseError("another thread of this process kept the SQLite database locked")
         try:
-            return self._session(self.engine)
+            return self._session(self.engine, scope)
         except BaseException:
             self._writer.release()
             raise
 
     def is_undone(self, connection: Connection) -> bool:
         return not cast("sqlite3.Connection", connection.connection.dbapi_connection).in_transaction
+
+    def take_part(self, connection: Connection, scope: Scope) -> Callable[[], None]:
+        # Python begins a transaction late, and a savepoint outside of one would commit when it is released.
+        if not cast("sqlite3.Connection", connection.connection.driver_connection).in_transaction:
+            connection.execute(carrying(text("BEGIN IMMEDIATE"), scope))
+        return lambda: None
 
     def end(self, session: Session) -> None:
         try:
@@ -89,16 +102,16 @@ class Sqlite(Database):
 def _set_up(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:
     # The driver's own transactions begin too late: ours begin in the "begin" event.
     connection.isolation_level = None
-    _run(connection, *(f"PRAGMA {pragma}" for pragma in _PRAGMAS))
+    run(connection, *(f"PRAGMA {pragma}" for pragma in _PRAGMAS))
 
 
 def _begin(connection: Connection) -> None:
     raw = cast("sqlite3.Connection", connection.connection.dbapi_connection)
     read_only = bool(connection.get_execution_options().get(_READ_ONLY))
-    _run(raw, f"PRAGMA query_only={'ON' if read_only else 'OFF'}", "BEGIN" if read_only else "BEGIN IMMEDIATE")
+    run(raw, f"PRAGMA query_only={'ON' if read_only else 'OFF'}", "BEGIN" if read_only else "BEGIN IMMEDIATE")
 
 
-def _run(connection: sqlite3.Connection, *statements: str) -> None:
+def run(connection: sqlite3.Connection, *statements: str) -> None:
     """Run statements past SQLAlchemy, whose error translation does not reach its own events."""
     try:
         for statement in statements:

@@ -8,6 +8,7 @@ from heimdex.adapters.database import Database
 from heimdex.adapters.job_repository import SqlAlchemyJobRepository
 from heimdex.adapters.job_verbs import Tools
 from heimdex.adapters.lifecycle import LivingUnitOfWork
+from heimdex.adapters.operations import SqlAlchemyMaintenanceRepository, SqlAlchemyQueueRepository
 from heimdex.adapters.postgres_jobs import PostgresJobRepository
 from heimdex.adapters.worker_repository import SqlAlchemyWorkerRepository
 from heimdex.domain.errors import CommitOutcomeUnknown, ConnectionLost, DatabaseError
@@ -16,11 +17,20 @@ from heimdex.service_layer.ports import Wakeups
 
 
 class SqlAlchemyUnitOfWork(LivingUnitOfWork[Session]):
-    def __init__(self, database: Database, scope: Scope, tools: Tools, wakeups: Wakeups) -> None:
+    def __init__(
+        self,
+        database: Database,
+        scope: Scope,
+        tools: Tools,
+        wakeups: Wakeups,
+        *,
+        repository: type[SqlAlchemyJobRepository] | None = None,
+    ) -> None:
         super().__init__(scope, wakeups)
         self._database = database
         tools = evolve(tools, wake=self.wake_after_commit)
-        repository = PostgresJobRepository if database.claims_in_one_statement else SqlAlchemyJobRepository
+        ours = PostgresJobRepository if database.claims_in_one_statement else SqlAlchemyJobRepository
+        repository = repository or ours
         self._jobs = repository(database, self.open_transaction, scope, tools)
         self._assets = SqlAlchemyAssetRepository(database, self.open_transaction, scope, tools.ids)
         self._workers = SqlAlchemyWorkerRepository(database, self.transaction_of_system, scope)
@@ -40,8 +50,18 @@ class SqlAlchemyUnitOfWork(LivingUnitOfWork[Session]):
         self.open_transaction()
         return self._workers
 
+    @property
+    def queues(self) -> SqlAlchemyQueueRepository:
+        self.open_transaction()
+        return SqlAlchemyQueueRepository(self._database, self.open_transaction, self._scope)
+
+    @property
+    def maintenance(self) -> SqlAlchemyMaintenanceRepository:
+        self.transaction_of_system()
+        return SqlAlchemyMaintenanceRepository(self._database, self.transaction_of_system, self._scope)
+
     def _begin(self) -> Session:
-        return self._database.begin()
+        return self._database.begin(self._scope)
 
     def _commit(self, transaction: Session) -> None:
         self._check_nothing_failed(transaction)

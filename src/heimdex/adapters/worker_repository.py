@@ -3,14 +3,14 @@
 from collections.abc import Callable, Collection
 from uuid import UUID
 
-from sqlalchemy import delete, insert, update
+from sqlalchemy import delete, insert, select, update
 from sqlalchemy.orm import Session
 
 from heimdex.adapters.database import Database
 from heimdex.adapters.orm import worker_table
 from heimdex.adapters.scoping import carrying
 from heimdex.domain.scope import Scope
-from heimdex.service_layer.ports import WorkerRepository
+from heimdex.service_layer.ports import WORKER_KEPT_FOR, WorkerRepository
 
 
 class SqlAlchemyWorkerRepository(WorkerRepository):
@@ -27,7 +27,18 @@ class SqlAlchemyWorkerRepository(WorkerRepository):
         if not connection.execute(carrying(again, self._scope)).rowcount:
             first = insert(worker_table).values(id=worker_id, started_at=now, **values)
             connection.execute(carrying(first, self._scope))
+            self._forget_lost()
 
     def gone(self, worker_id: UUID) -> None:
         statement = delete(worker_table).where(worker_table.c.id == worker_id)
+        self._session().connection().execute(carrying(statement, self._scope))
+
+    def _forget_lost(self) -> None:
+        """Delete the rows of workers that died long ago. Each start does it, and adds only one."""
+        lost = (
+            select(worker_table.c.id)
+            .where(worker_table.c.seen_at <= self._database.later(-WORKER_KEPT_FOR))
+            .with_for_update(skip_locked=True)
+        )
+        statement = delete(worker_table).where(worker_table.c.id.in_(lost))
         self._session().connection().execute(carrying(statement, self._scope))

@@ -8,7 +8,7 @@ from attrs import define, field, frozen
 
 from heimdex.domain.errors import InvalidInput
 from heimdex.domain.job import Job
-from heimdex.domain.json_text import JsonValue, canonical, decode_object
+from heimdex.domain.json_text import JsonValue, canonical, canonical_object, decode_object
 from heimdex.domain.rules import check_text, check_whole
 
 MAX_URI = 2_048
@@ -35,6 +35,10 @@ def _sha256(value: object) -> str:
     return value
 
 
+def _metadata_json(text: str) -> str:
+    return canonical_object(text, "metadata")
+
+
 @define(slots=False, eq=False)
 class Asset:
     """A thing with an address, recorded by one job; unique per organisation, job and uri. `size` is in bytes."""
@@ -56,13 +60,13 @@ class Asset:
 
 @frozen
 class NewAsset:
-    """What a job function records. `metadata_json` is canonical JSON text of an object."""
+    """What a job function records. `metadata_json` is the JSON text of an object; it becomes canonical."""
 
     uri: str = field(converter=_uri)
     media_type: str = field(converter=_media_type)
     size: int = field(converter=_size)
     sha256: str = field(converter=_sha256)
-    metadata_json: str = "{}"
+    metadata_json: str = field(default="{}", converter=_metadata_json)
 
     @classmethod
     def of(

@@ -2,14 +2,16 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
-from typing import Generic, Self, TypeVar
+from typing import ClassVar, Generic, Self, TypeVar
 from uuid import UUID
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from heimdex.domain.job import Hold, Job
+from heimdex.domain.job_filter import JobFilter
 from heimdex.domain.new_job import NewJob
-from heimdex.domain.results import Created, Ending, Report, Written
+from heimdex.domain.operations import Removed, Retention
+from heimdex.domain.results import Created, Draft, Ending, OneByOne, Report, Written
 from heimdex.domain.scope import Scope
 
 Answer_co = TypeVar("Answer_co", covariant=True)
@@ -17,6 +19,9 @@ Answer_co = TypeVar("Answer_co", covariant=True)
 
 @frozen(kw_only=True)
 class Command(Generic[Answer_co]):
+    in_steps: ClassVar[bool] = False
+    """Whether it is done in several units of work: then each of them is what is tried again, never the whole."""
+
     scope: Scope
 
     def settled(self, draw: Callable[[], UUID]) -> Self:  # noqa: ARG002 - for the commands that draw
@@ -25,7 +30,14 @@ class Command(Generic[Answer_co]):
 
 
 @frozen(kw_only=True)
-class CreateJobs(Command[list[Created]]):
+class DraftedCommand(Command[Answer_co]):
+    """A command that notes what it is about to commit."""
+
+    draft: Draft = field(factory=Draft, eq=False, repr=False)
+
+
+@frozen(kw_only=True)
+class CreateJobs(DraftedCommand[list[Created]]):
     """Create jobs of one organisation; answers in the order given. `org_id` only under `System`."""
 
     new_jobs: Sequence[NewJob]
@@ -53,8 +65,82 @@ class CreateChildren(Command[list[Created]]):
 
 
 @frozen(kw_only=True)
-class ClaimJobs(Command[list[Job]]):
-    """Claim due jobs for a worker. `queues` None is every queue."""
+class CancelJob(Command[Job]):
+    """Cancel a queued job, or ask a running one to stop."""
+
+    job_id: UUID
+    reason: str
+
+
+@frozen(kw_only=True)
+class RetryJob(Command[Job]):
+    """Queue a job again that has ended without success."""
+
+    job_id: UUID
+    reason: str
+
+
+@frozen(kw_only=True)
+class CancelJobs(Command[int]):
+    """Cancel every job among `which` that can be; answers how many were."""
+
+    in_steps = True
+
+    which: JobFilter
+    reason: str
+
+
+@frozen(kw_only=True)
+class RetryJobs(Command[int]):
+    """Retry by hand every job among `which` that can be; answers how many were."""
+
+    in_steps = True
+
+    which: JobFilter
+    reason: str
+
+
+@frozen(kw_only=True)
+class PauseQueue(Command[None]):
+    """Let nothing be claimed from a queue: under a `Tenant` for its organisation, under `System` for every one."""
+
+    queue: str
+    reason: str
+
+
+@frozen(kw_only=True)
+class ResumeQueue(Command[bool]):
+    """Answers whether the scope had paused the queue."""
+
+    queue: str
+
+
+@frozen(kw_only=True)
+class Prune(Command[Removed]):
+    """Delete what has ended long enough ago."""
+
+    in_steps = True
+
+    retention: Retention
+
+
+@frozen(kw_only=True)
+class EraseOrg(Command[Removed]):
+    """Delete everything of an organisation but a count. `id` is that of the count; drawn if None."""
+
+    in_steps = True
+
+    org_id: UUID
+    reason: str
+    id: UUID | None = None
+
+    def settled(self, draw: Callable[[], UUID]) -> Self:
+        return evolve(self, id=self.id or draw())
+
+
+@frozen(kw_only=True)
+class ClaimingCommand(DraftedCommand[Answer_co]):
+    """What a worker asks for. `queues` None is every queue."""
 
     worker: UUID
     types: frozenset[str]
@@ -64,14 +150,24 @@ class ClaimJobs(Command[list[Job]]):
 
 
 @frozen(kw_only=True)
-class FinishJobs(Command[Written]):
-    """End runs and write their effects."""
+class ClaimJobs(ClaimingCommand[list[Job]]):
+    """Claim due jobs for a worker."""
+
+
+@frozen(kw_only=True)
+class ClaimOneByOne(ClaimingCommand[OneByOne]):
+    """Claim due jobs where a batch failed for one of them, which is passed over."""
+
+
+@frozen(kw_only=True)
+class FinishJobs(DraftedCommand[Written]):
+    """End runs and write their effects. All or none: where several fail for one, send each alone."""
 
     endings: Sequence[Ending]
 
 
 @frozen(kw_only=True)
-class ReportJobs(Command[Written]):
+class ReportJobs(DraftedCommand[Written]):
     """Write progress and notes of runs that go on."""
 
     reports: Sequence[Report]
@@ -86,10 +182,31 @@ class RenewLeases(Command[frozenset[Hold]]):
 
 
 @frozen(kw_only=True)
+class FindCancelRequests(Command[frozenset[Hold]]):
+    """Ask which of these runs somebody wants to stop."""
+
+    holds: Sequence[Hold]
+
+
+@frozen(kw_only=True)
 class ExpireLeases(Command[list[Job]]):
     """End runs whose lease has run out, at most `limit`."""
 
     limit: int
+
+
+@frozen(kw_only=True)
+class ExpireOneByOne(Command[OneByOne]):
+    """End runs whose lease has run out where a batch failed for one of them, which is passed over."""
+
+    limit: int
+
+
+@frozen(kw_only=True)
+class WasCommitted(Command[bool]):
+    """Ask whether the transaction of this scope that made `job` what it is was committed."""
+
+    job: Job
 
 
 @frozen(kw_only=True)

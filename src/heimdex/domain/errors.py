@@ -10,18 +10,24 @@ HeimdexError
 |-- IdempotencyConflict             same key, different job
 |-- UniqueViolation                 another unique constraint, by name
 |-- LeaseLost                       the writer no longer holds the job
+|-- CancelRequested                 somebody asked to stop this run; let out of a job function, it cancels the job
+|-- WorkerHung                      every slot of a worker is taken by a job function that does not return
 |-- FileProblem                     a file cannot be read; ends the job for that file alone
+|-- CapabilityMissing               this store cannot do it; another one can
 |-- UnitOfWorkMisuse                a bug of the caller
 |   |-- NestedUnitOfWork            opened inside another one
 |   |-- UnitOfWorkNotOpen           used outside its block
 |   `-- UnscopedStatement           a statement without its organisation
 `-- DatabaseError                   the database said no
     |-- TransientDatabaseError      rolled back for certain: the whole command may be tried again
-    |   `-- ConnectionLost          before COMMIT was sent
+    |   |-- ConnectionLost          before COMMIT was sent
+    |   `-- SerializationConflict   another transaction wrote first, under REPEATABLE READ or SERIALIZABLE
     |-- CommitOutcomeUnknown        the connection was lost around COMMIT: look before trying again
     |-- DatabaseUnavailable         no connection can be had, or it is read-only or full
     |-- SchemaMissing               there is no schema yet
     |-- SchemaMismatch              older or newer than this version of Heimdex
+    |-- WallMissing                 production without row-level security, or past it
+    |-- RoleNotGranted              the login may not work in this scope
     `-- DataRejected                the database refused a value that the domain let through
 """
 
@@ -146,6 +152,28 @@ class LeaseLost(HeimdexError):
 
 
 @define(slots=False, eq=False)
+class CancelRequested(HeimdexError):
+    """Somebody asked that this run stop. A job function that lets it out ends the job as canceled."""
+
+    job_id: UUID
+
+    def __str__(self) -> str:
+        return f"the cancel of job {self.job_id} was requested; stop working on it"
+
+
+@define(slots=False, eq=False)
+class WorkerHung(HeimdexError):
+    """Every slot of a worker was taken by a job function that does not return, so it ended before its work was done."""
+
+    worker: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.worker} ended: every slot was taken by a job function that does not return; what is left is queued"
+        )
+
+
+@define(slots=False, eq=False)
 class FileProblem(HeimdexError):
     """A file is not there, not readable, or nothing that has content. `code` is like "not_found", "not_a_file"."""
 
@@ -155,6 +183,10 @@ class FileProblem(HeimdexError):
 
     def __str__(self) -> str:
         return f"{shown(self.uri)}: {self.detail}"
+
+
+class CapabilityMissing(HeimdexError):
+    """This store cannot do what was asked."""
 
 
 class UnitOfWorkMisuse(HeimdexError):
@@ -203,6 +235,10 @@ class ConnectionLost(TransientDatabaseError):
     """The connection was lost before COMMIT was sent."""
 
 
+class SerializationConflict(TransientDatabaseError):
+    """Another transaction wrote first. Where a unit of work has joined a caller's, the caller's must be tried again."""
+
+
 class CommitOutcomeUnknown(DatabaseError):
     """The connection was lost once COMMIT was under way. Look whether the rows are there; never repeat blindly."""
 
@@ -219,5 +255,26 @@ class SchemaMismatch(DatabaseError):
     """The schema is older or newer than this version of Heimdex knows."""
 
 
+class WallMissing(DatabaseError):
+    """Production asks for row-level security, and it is not made, or does not hold for this login."""
+
+
+class RoleNotGranted(DatabaseError):
+    """The login is no member of the role that a scope works as."""
+
+
 class DataRejected(DatabaseError):
     """The database refused a value that the domain let through."""
+
+
+OF_ONE_ROW = (
+    DataRejected,
+    IdempotencyConflict,
+    IllegalTransition,
+    InvalidInput,
+    InvalidPayload,
+    JobNotFound,
+    UniqueViolation,
+    UnknownJobType,
+)
+"""What one row of a batch can be at fault for; those beside it are not."""

@@ -18,6 +18,8 @@ from heimdex.domain.transitions import TRANSITIONS, Status, Trigger
 MAX_CRASHES = 3
 WORKER_LOST = Fail("worker_lost", "the lease expired: the worker died, was cut off or stood still")
 
+_RETRYING = frozenset({Exponential.policy, Fixed.policy})
+
 Decisions: TypeAlias = tuple[Decision, ...]
 Detail: TypeAlias = dict[str, JsonValue]
 
@@ -82,6 +84,7 @@ class Job:
 
     @property
     def backoff(self) -> Backoff:
+        """How it waits between attempts. Raises InvalidInput where a row was written past Heimdex."""
         match self.backoff_policy:
             case Exponential.policy:
                 return Exponential(
@@ -161,12 +164,12 @@ class Job:
         if self.cancel_requested_at is not None:
             return (self._decided(Trigger.CANCEL, ending),)
         failed = self._decided(Trigger.FAIL, ending)
-        backoff = self.backoff
-        if error.permanent or isinstance(backoff, NoRetry):
+        if error.permanent or self.backoff_policy not in _RETRYING:
             return (failed,)
         if self.attempt >= self.max_attempts:
             return (failed, self._decided(Trigger.BURY, status=failed.next_status))
-        wait = delay(backoff, self.attempt, random())
+        # Built only where it is needed: a job whose backoff was written past Heimdex can still end.
+        wait = delay(self.backoff, self.attempt, random())
         return (failed, self._requeue(Trigger.RETRY, failed.next_status, wait))
 
     def _give_back(self, trigger: Trigger, wait: timedelta, ending: Detail, reason: str | None = None) -> Decision:

@@ -69,6 +69,19 @@ def decode_object(text: str) -> dict[str, JsonValue]:
     return value
 
 
+def canonical_object(text: str, field: str) -> str:
+    """Return the canonical text of a JSON text that holds an object.
+
+    Raises:
+        InvalidPayload: it is no JSON, no object, or outside the subset.
+    """
+    try:
+        value = decode_object(text)
+    except (TypeError, ValueError) as error:
+        raise InvalidPayload(field, "$", str(error)) from None
+    return canonical(value, field)
+
+
 def digest(text: str) -> str:
     """Return the SHA-256 of a canonical text, in hexadecimal."""
     return sha256(text.encode()).hexdigest()

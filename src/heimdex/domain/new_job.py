@@ -26,6 +26,7 @@ from heimdex.domain.rules import (
 from heimdex.domain.transitions import Trigger
 
 DEFAULT_QUEUE = "default"
+_UUID_VERSION = 7
 _SHORTEST_TIMEOUT = timedelta(milliseconds=1)
 
 
@@ -77,7 +78,13 @@ def _requested_by(value: str | None) -> str | None:
 
 
 def _id(value: UUID | str | None) -> UUID | None:
-    return None if value is None else check_uuid("id", value)
+    """Return the id; pages and claims go by its order, which only version 7 makes that of time."""
+    if value is None:
+        return None
+    checked = check_uuid("id", value)
+    if checked.version != _UUID_VERSION:
+        raise InvalidInput("id", str(value), f"give a UUID of version {_UUID_VERSION}, or leave it out")
+    return checked
 
 
 def _limits(_: object, attribute: "Attribute[JobLimits | None]", value: JobLimits | None) -> None:
@@ -95,8 +102,8 @@ class NewJob:
         idempotency_key: at most 255 characters, unique per organisation for the life of the job.
         requested_by: None is the actor of the unit of work.
         limits: None is what the registry says of the type, or else the defaults of JobLimits.
-        id: drawn by the caller before its first try, so that a try after a commit of unknown outcome cannot create
-            twice; None lets the store draw it.
+        id: a UUIDv7, drawn by the caller before its first try, so that a try after a commit of unknown outcome cannot
+            create twice; None lets the store draw it.
     """
 
     type: str = field(converter=_type)

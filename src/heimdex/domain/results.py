@@ -2,11 +2,12 @@
 
 from uuid import UUID
 
-from attrs import field, frozen
+from attrs import define, field, frozen
 
 from heimdex.domain.asset import NewAsset
 from heimdex.domain.events import JobEvent
 from heimdex.domain.job import Hold, Job
+from heimdex.domain.json_text import canonical_object
 from heimdex.domain.new_job import NewJob
 from heimdex.domain.outcomes import Outcome, Progress
 
@@ -45,11 +46,15 @@ class Ending:
     effects: Effects = field(factory=Effects)
 
 
+def _detail_json(text: str) -> str:
+    return canonical_object(text, "detail")
+
+
 @frozen
 class Note:
-    """A line that a run adds to its job's history; the detail as canonical JSON text of an object."""
+    """A line that a run adds to its job's history; the detail as JSON text of an object, which becomes canonical."""
 
-    detail_json: str = field(repr=False)
+    detail_json: str = field(repr=False, converter=_detail_json)
 
 
 @frozen
@@ -75,3 +80,23 @@ class Written:
 
     jobs: tuple[Job, ...]
     refusals: tuple[Refusal, ...]
+
+
+@frozen
+class OneByOne:
+    """The answer where rows were tried one by one: the jobs that could be written, and those that were passed over."""
+
+    jobs: tuple[Job, ...]
+    passed_over: tuple[UUID, ...]
+
+
+@define(eq=False)
+class Draft:
+    """What a command was about to commit, kept by whoever sent it.
+
+    When the outcome of the commit is unknown, one of these jobs tells: all of them were kept, or none. `unknown` is
+    whether an earlier try of the command ended so.
+    """
+
+    jobs: tuple[Job, ...] = ()
+    unknown: bool = False

@@ -61,6 +61,11 @@ TRANSITIONS: Mapping[Status | None, Mapping[Trigger, Status]] = MappingProxyType
     }
 )
 
+# Where a cancel or a retry by hand is possible. A running job is asked to cancel.
+CANCELABLE = frozenset(
+    status for status in Status if TRANSITIONS[status].keys() & {Trigger.CANCEL, Trigger.REQUEST_CANCEL}
+)
+RETRIABLE = frozenset(status for status in Status if Trigger.RETRY_BY_HAND in TRANSITIONS[status])
 END_STATUSES = frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELED, Status.DEAD_LETTER})
 
 

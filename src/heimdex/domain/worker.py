@@ -5,6 +5,8 @@ from uuid import UUID
 
 from attrs import define
 
+from heimdex.domain.job import Job
+
 
 @define(slots=False, eq=False)
 class WorkerRecord:
@@ -16,3 +18,7 @@ class WorkerRecord:
     queues: tuple[str, ...]
     started_at: datetime
     seen_at: datetime
+
+    def serves(self, job: Job) -> bool:
+        """Return whether it claims jobs of this type from this queue; without queues of its own, from every one."""
+        return job.type in self.types and (not self.queues or job.queue in self.queues)

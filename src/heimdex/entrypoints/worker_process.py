@@ -22,12 +22,7 @@ def run_worker(worker: Worker, look: Callable[[], object] = lambda: None) -> sig
         The first signal that came; None when the worker stopped by itself or was asked to from here.
     """
     with _stopped_by_signals(worker) as received:
-        try:
-            while not worker.stopped:
-                worker.step()
-                look()
-        finally:
-            worker.close()
+        worker.run(look)
     return received[0] if received else None
 
 

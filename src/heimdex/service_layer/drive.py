@@ -89,6 +89,8 @@ def drive_jobs(files: Files, media_types: MediaTypes) -> JobRegistry:
             "files": counts.created + counts.replayed,
             "created": counts.created,
             "replayed": counts.replayed,
+            # Their files have not changed, so only a retry by hand reads them again.
+            "failed_before": counts.failed_before,
         }
 
     @jobs.register(INGEST_FILE, max_attempts=5, backoff=Exponential(base=timedelta(seconds=5)), timeout=_READING)

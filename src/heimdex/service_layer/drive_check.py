@@ -15,10 +15,11 @@ from heimdex.domain.errors import FileProblem
 from heimdex.domain.events import JobEvent
 from heimdex.domain.fold import explains
 from heimdex.domain.job import Job
+from heimdex.domain.job_filter import JobFilter
 from heimdex.domain.json_text import MAX_INTEGER
 from heimdex.domain.transitions import END_STATUSES, Status
 from heimdex.service_layer.drive import INGEST_FILE
-from heimdex.service_layer.ports import Files, FoundFile, JobFilter, Views
+from heimdex.service_layer.ports import Files, FoundFile, Views
 
 _PAGE = 500
 _EVERY = JobFilter()

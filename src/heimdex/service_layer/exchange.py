@@ -1,18 +1,29 @@
 """What a worker tells the ledger and asks of it, and when: each part is one command, and what fails stays due."""
 
 import logging
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeVar
 from uuid import UUID
 
 from heimdex.domain.commands import (
+    ClaimingCommand,
     ClaimJobs,
+    ClaimOneByOne,
+    DraftedCommand,
     ExpireLeases,
+    ExpireOneByOne,
+    FindCancelRequests,
     FinishJobs,
     MarkWorkerGone,
     MarkWorkerSeen,
     RenewLeases,
     ReportJobs,
+    WasCommitted,
 )
-from heimdex.domain.errors import DatabaseError, DataRejected
+from heimdex.domain.errors import OF_ONE_ROW, CommitOutcomeUnknown, HeimdexError, shown
+from heimdex.domain.job import Job
+from heimdex.domain.results import Draft, OneByOne
 from heimdex.domain.scope import System
 from heimdex.service_layer.job_registry import JobRegistry
 from heimdex.service_layer.message_bus import MessageBus
@@ -20,12 +31,19 @@ from heimdex.service_layer.pace import Timer, WorkerSettings
 from heimdex.service_layer.ports import Clock
 from heimdex.service_layer.runs import Runs
 
+Answer = TypeVar("Answer")
+
 _EXPIRED_AT_ONCE = 100
+_REPORTED_AT_ONCE = 500
 _REPORT_SECONDS = 1.0
+# How often to say that jobs are passed over.
+_COMPLAINT_SECONDS = 60.0
+# How often to ask for requested cancels, and how long a run has gone on before it is asked for: most end sooner.
+_CANCEL_SECONDS = 1.0
 
 
 class Exchange:
-    """Every method but `due_at` and `hold_off` may raise DatabaseError.
+    """Every method but `due_at`, `hold_off` and `sign_off` may raise DatabaseError.
 
     `hungry` is whether there may be work to claim before the next poll.
     """
@@ -56,18 +74,27 @@ class Exchange:
         now = clock.monotonic()
         self._renewal = Timer(settings.renew.total_seconds(), now + settings.renew.total_seconds())
         self._reporting = Timer(_REPORT_SECONDS, now)
+        self._cancels = Timer(_CANCEL_SECONDS, now)
         self._sweep = Timer(settings.sweep.total_seconds(), now)
         self._poll = Timer(settings.poll.total_seconds(), now)
+        self._complaints = Timer(_COMPLAINT_SECONDS, now)
+        # A command whose commit has an unknown outcome: what it would have written, and what to do if it was.
+        self._doubt: tuple[Draft, Callable[[], None]] | None = None
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether something is not yet written, or not known to be."""
+        return self._doubt is not None or self._runs.unwritten > 0
 
     def due_at(self, now: float, room: int) -> float:
         """Return when there is something to do for the database, with so much room for jobs."""
-        if self._runs.unwritten or (room and self.hungry):
+        if self.unsettled or (room and self.hungry):
             return now
         due_at = [self._renewal.due_at, self._sweep.due_at]
         if room:
             due_at.append(self._poll.due_at)
         if self._runs.held:
-            due_at.append(self._reporting.due_at)
+            due_at += [self._reporting.due_at, self._cancels.due_at]
         return min(due_at)
 
     def hold_off(self, until: float) -> None:
@@ -87,27 +114,60 @@ class Exchange:
             self._runs.lose([run for hold, run in self._runs.held.items() if hold not in kept])
         self._renewal.restart(now)
 
+    def settle(self) -> None:
+        """Find out what became of a commit whose outcome was unknown, so that nothing is said or asked for twice."""
+        if self._doubt is None:
+            return
+        draft, take = self._doubt
+        if draft.jobs:
+            was_committed = self._bus.handle(WasCommitted(scope=self._scope, job=draft.jobs[0]))
+            if was_committed:
+                take()
+        self._doubt = None
+
     def report(self) -> None:
         now = self._clock.monotonic()
         if self._reporting.is_due(now):
             self._runs.collect_reports()
             self._reporting.restart(now)
-        if not self._runs.reports:
-            return
-        try:
-            self._bus.handle(ReportJobs(scope=self._scope, reports=list(self._runs.reports)))
-        except DataRejected as error:
-            # It would be rejected at every try, and nothing else would ever be written.
-            self._log.error("progress and notes were rejected and are lost: %s", error)
-        self._runs.reports.clear()
+        at_once = _REPORTED_AT_ONCE
+        while some := self._runs.reports[:at_once]:
+            self.renew()
+            forget = partial(self._runs.forget_reports, len(some))
+            try:
+                self._send(ReportJobs(scope=self._scope, reports=some), forget)
+            except OF_ONE_ROW as error:
+                if len(some) > 1:
+                    at_once = 1
+                    continue
+                # It would be rejected at every try, and nothing else would ever be written.
+                self._log.error("a report of job %s was rejected and is lost: %s", some[0].hold.job_id, error)
+            forget()
 
     def finish(self) -> None:
-        while self._runs.endings:
-            batch = self._runs.endings[: self._settings.batch]
-            written = self._bus.handle(FinishJobs(scope=self._scope, endings=batch))
-            del self._runs.endings[: len(batch)]
-            for refusal in written.refusals:
-                self._log.warning("job %s was no longer held: its end was refused and recorded", refusal.job_id)
+        at_once = self._settings.batch
+        while some := self._runs.endings[:at_once]:
+            self.renew()
+            forget = partial(self._runs.forget_endings, len(some))
+            try:
+                written = self._send(FinishJobs(scope=self._scope, endings=some), forget)
+            except OF_ONE_ROW as error:
+                if len(some) > 1:
+                    at_once = 1
+                    continue
+                self._log.error("job %s cannot be ended, so its lease will run out: %s", some[0].job.id, error)
+            else:
+                for refusal in written.refusals:
+                    self._log.warning("job %s was no longer held: its end was refused and recorded", refusal.job_id)
+            forget()
+
+    def find_cancels(self) -> None:
+        now = self._clock.monotonic()
+        if not self._cancels.is_due(now):
+            return
+        if holds := self._runs.cancelable(now - _CANCEL_SECONDS):
+            self._runs.cancel(self._bus.handle(FindCancelRequests(scope=self._scope, holds=holds)))
+        self._cancels.restart(now)
 
     def expire(self) -> None:
         now = self._clock.monotonic()
@@ -122,7 +182,7 @@ class Exchange:
                 queues=self._settings.queues or frozenset(),
             )
         )
-        expired = self._bus.handle(ExpireLeases(scope=self._scope, limit=_EXPIRED_AT_ONCE))
+        expired = self._expired()
         for job in expired:
             self._log.warning("job %s was left by its worker and is now %s", job.id, job.status)
         if len(expired) < _EXPIRED_AT_ONCE:
@@ -132,24 +192,61 @@ class Exchange:
         now = self._clock.monotonic()
         if not room or not (self.hungry or self._poll.is_due(now)):
             return
-        claimed = self._bus.handle(
-            ClaimJobs(
-                scope=self._scope,
-                worker=self._worker_id,
-                types=self._jobs.types,
-                lease=self._settings.lease,
-                limit=room,
-                queues=self._settings.queues,
-            )
-        )
+        try:
+            claimed: Sequence[Job] = self._claim(ClaimJobs, room, now)
+        except OF_ONE_ROW as error:
+            answer = self._claim(ClaimOneByOne, room, now)
+            self._pass_over(answer, error)
+            claimed = answer.jobs
         self.hungry = bool(claimed)
         self._poll.restart(now)
-        for job in claimed:
-            self._runs.add(job, lease_ends=now + self._settings.lease.total_seconds())
 
     def sign_off(self) -> None:
         """Remove this worker from those on record."""
         try:
             self._bus.handle(MarkWorkerGone(scope=self._scope, worker=self._worker_id))
-        except DatabaseError as error:
+        except HeimdexError as error:
             self._log.warning("this worker stays on record until it is seen as dead: %s", error)
+
+    def _expired(self) -> Sequence[Job]:
+        try:
+            return self._bus.handle(ExpireLeases(scope=self._scope, limit=_EXPIRED_AT_ONCE))
+        except OF_ONE_ROW as error:
+            answer = self._bus.handle(ExpireOneByOne(scope=self._scope, limit=_EXPIRED_AT_ONCE))
+            self._pass_over(answer, error)
+            return answer.jobs
+
+    def _claim(self, command: type[ClaimingCommand[Answer]], room: int, now: float) -> Answer:
+        asked = command(
+            scope=self._scope,
+            worker=self._worker_id,
+            types=self._jobs.types,
+            lease=self._settings.lease,
+            limit=room,
+            queues=self._settings.queues,
+        )
+        take = partial(self._take, asked.draft, now)
+        answer = self._send(asked, take)
+        take()
+        return answer
+
+    def _take(self, draft: Draft, now: float) -> None:
+        for job in draft.jobs:
+            self._runs.add(job, lease_ends=now + self._settings.lease.total_seconds(), claimed_at=now)
+
+    def _send(self, command: DraftedCommand[Answer], take: Callable[[], None]) -> Answer:
+        """Run a command; when nobody knows whether it was committed, keep what is to be done if it was."""
+        try:
+            return self._bus.handle(command)
+        except CommitOutcomeUnknown:
+            self._doubt = command.draft, take
+            raise
+
+    def _pass_over(self, answer: OneByOne, error: HeimdexError) -> None:
+        now = self._clock.monotonic()
+        if answer.passed_over and self._complaints.is_due(now):
+            ids = ", ".join(map(str, answer.passed_over))
+            self._log.error(
+                "%d jobs cannot be written and are passed over: %s (%s)", len(answer.passed_over), shown(ids), error
+            )
+            self._complaints.restart(now)

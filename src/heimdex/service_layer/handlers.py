@@ -1,51 +1,42 @@
 """What happens for each command: one unit of work, the verbs of its repositories, an answer."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 from attrs import evolve
 
 from heimdex.domain.commands import (
     ClaimJobs,
+    ClaimOneByOne,
     CreateChildren,
     CreateJobs,
     ExpireLeases,
+    ExpireOneByOne,
+    FindCancelRequests,
     FinishJobs,
     MarkWorkerGone,
     MarkWorkerSeen,
     RenewLeases,
     ReportJobs,
+    WasCommitted,
 )
 from heimdex.domain.errors import (
+    OF_ONE_ROW,
     CommitOutcomeUnknown,
     DatabaseError,
-    DataRejected,
-    IdempotencyConflict,
+    HeimdexError,
     InvalidInput,
-    InvalidPayload,
-    JobNotFound,
     LeaseLost,
     TransientDatabaseError,
     UniqueViolation,
-    UnknownJobType,
 )
 from heimdex.domain.job import Hold, Job
 from heimdex.domain.new_job import NewJob
 from heimdex.domain.outcomes import Fail, Succeed
-from heimdex.domain.results import Created, Ending, Written
+from heimdex.domain.results import Created, Ending, OneByOne, Written
 from heimdex.service_layer.ports import StartUnitOfWork, UnitOfWork
 
 _SAME_ID = "pk_job"
-# What the effects of one ending can be at fault for; the endings beside it are not.
-_OF_ONE_ENDING = (
-    DataRejected,
-    IdempotencyConflict,
-    InvalidInput,
-    InvalidPayload,
-    JobNotFound,
-    UniqueViolation,
-    UnknownJobType,
-)
 
 
 def create_jobs(command: CreateJobs, *, start_uow: StartUnitOfWork) -> list[Created]:
@@ -58,6 +49,7 @@ def create_jobs(command: CreateJobs, *, start_uow: StartUnitOfWork) -> list[Crea
         with start_uow(command.scope) as uow:
             return _create(uow, command, command.new_jobs)
     except CommitOutcomeUnknown as unknown:
+        command.draft.unknown = True
         try:
             created = _created_before(command, start_uow)
         except DatabaseError as error:
@@ -66,8 +58,9 @@ def create_jobs(command: CreateJobs, *, start_uow: StartUnitOfWork) -> list[Crea
             raise TransientDatabaseError("the connection was lost, and what was written is not there") from unknown
         return created
     except UniqueViolation as error:
-        # The commit of an earlier try was still under way when it was looked for.
-        created = _created_before(command, start_uow) if error.constraint_name == _SAME_ID else None
+        # The commit of an earlier try of this command was still under way when it was looked for.
+        late = command.draft.unknown and error.constraint_name == _SAME_ID
+        created = _created_before(command, start_uow) if late else None
         if created is None:
             raise
         return created
@@ -101,26 +94,56 @@ def create_children(command: CreateChildren, *, start_uow: StartUnitOfWork) -> l
 
 def claim_jobs(command: ClaimJobs, *, start_uow: StartUnitOfWork) -> list[Job]:
     with start_uow(command.scope) as uow:
-        return uow.jobs.claim_due(
+        claimed = uow.jobs.claim_due(
             worker=command.worker,
             types=command.types,
             lease=command.lease,
             limit=command.limit,
             queues=command.queues,
         )
+        command.draft.jobs = tuple(claimed)
+    return claimed
+
+
+def claim_one_by_one(command: ClaimOneByOne, *, start_uow: StartUnitOfWork) -> OneByOne:
+    with start_uow(command.scope) as uow:
+        claimed = uow.jobs.claim_one_by_one(
+            worker=command.worker,
+            types=command.types,
+            lease=command.lease,
+            limit=command.limit,
+            queues=command.queues,
+        )
+        command.draft.jobs = claimed.jobs
+    return claimed
 
 
 def finish_jobs(command: FinishJobs, *, start_uow: StartUnitOfWork) -> Written:
-    """End runs with their effects. Where one has effects that cannot be written, that run fails, and it alone."""
+    """End runs with their effects, all or none. A run alone whose effects cannot be written fails.
+
+    Raises:
+        one of OF_ONE_ROW: one of several cannot be written, or not even the failure of one alone.
+    """
     try:
         return _finish(command, command.endings, start_uow)
-    except _OF_ONE_ENDING:
-        return _finish_one_by_one(command, start_uow)
+    except OF_ONE_ROW as error:
+        if len(command.endings) > 1:
+            raise
+        return _finish(command, [_without_effects(command.endings[0], error)], start_uow)
 
 
 def report_jobs(command: ReportJobs, *, start_uow: StartUnitOfWork) -> Written:
     with start_uow(command.scope) as uow:
-        return uow.jobs.report(command.reports)
+        written = uow.jobs.report(command.reports)
+        command.draft.jobs = written.jobs
+    return written
+
+
+def was_committed(command: WasCommitted, *, start_uow: StartUnitOfWork) -> bool:
+    job = command.job
+    with start_uow(command.scope) as uow:
+        event = uow.jobs.event(job.id, job.version)
+    return event is not None and (event.ts, event.source) == (job.updated_at, command.scope.source)
 
 
 def renew_leases(command: RenewLeases, *, start_uow: StartUnitOfWork) -> frozenset[Hold]:
@@ -128,9 +151,19 @@ def renew_leases(command: RenewLeases, *, start_uow: StartUnitOfWork) -> frozens
         return uow.jobs.renew(command.holds, lease=command.lease)
 
 
+def find_cancel_requests(command: FindCancelRequests, *, start_uow: StartUnitOfWork) -> frozenset[Hold]:
+    with start_uow(command.scope) as uow:
+        return uow.jobs.cancel_requested(command.holds)
+
+
 def expire_leases(command: ExpireLeases, *, start_uow: StartUnitOfWork) -> list[Job]:
     with start_uow(command.scope) as uow:
         return uow.jobs.expire(limit=command.limit)
+
+
+def expire_one_by_one(command: ExpireOneByOne, *, start_uow: StartUnitOfWork) -> OneByOne:
+    with start_uow(command.scope) as uow:
+        return uow.jobs.expire_one_by_one(limit=command.limit)
 
 
 def mark_worker_seen(command: MarkWorkerSeen, *, start_uow: StartUnitOfWork) -> None:
@@ -150,25 +183,18 @@ def _create(uow: UnitOfWork, command: CreateJobs, new_jobs: Sequence[NewJob]) ->
 def _created_before(command: CreateJobs, start_uow: StartUnitOfWork) -> list[Created] | None:
     """Return the answer of an earlier try that was committed after all; None if it was not."""
     with start_uow(command.scope) as uow:
-        found = {new.id: _made_of(new, uow.jobs.find(new.id)) for new in command.new_jobs if new.id is not None}
-        if not any(found.values()):
+        made = uow.jobs.made_by(command.new_jobs, parent_id=command.parent_id)
+        if not made:
             return None
-        return [_answer(uow, command, new, found) for new in command.new_jobs]
+        # What an earlier try replayed it did not make, and it is a replay again.
+        replays = [new for new in command.new_jobs if new.id not in made]
+        replayed = iter(_create(uow, command, replays))
+        return [_answer(made, new) or next(replayed) for new in command.new_jobs]
 
 
-def _made_of(new: NewJob, job: Job | None) -> Job | None:
-    """Return the job with the id of a request, unless another request made it."""
-    same = job is not None and (job.type, job.idempotency_key) == (new.type, new.idempotency_key)
-    return job if same else None
-
-
-def _answer(uow: UnitOfWork, command: CreateJobs, new: NewJob, found: dict[UUID, Job | None]) -> Created:
-    job = None if new.id is None else found.get(new.id)
-    if job is not None:
-        return Created(job, replayed=False)
-    # It was a replay in the earlier try too, and is one again.
-    [created] = _create(uow, command, [new])
-    return created
+def _answer(made: Mapping[UUID, Job], new: NewJob) -> Created | None:
+    job = None if new.id is None else made.get(new.id)
+    return None if job is None else Created(job, replayed=False)
 
 
 def _children(new_jobs: Sequence[NewJob], parent: Job) -> list[NewJob]:
@@ -179,6 +205,7 @@ def _children(new_jobs: Sequence[NewJob], parent: Job) -> list[NewJob]:
 def _finish(command: FinishJobs, endings: Sequence[Ending], start_uow: StartUnitOfWork) -> Written:
     with start_uow(command.scope) as uow:
         written = uow.jobs.finish(endings)
+        command.draft.jobs = written.jobs
         # By hold: one batch may hold the ends of two runs of a job, of which one was lost.
         refused = {Hold(refusal.job_id, refusal.lease_seq) for refusal in written.refusals}
         _write_effects(uow, [e for e in endings if isinstance(e.outcome, Succeed) and e.job.hold not in refused])
@@ -193,15 +220,11 @@ def _write_effects(uow: UnitOfWork, successes: Sequence[Ending]) -> None:
             uow.jobs.create_many(children, org_id=job.org_id, parent_id=job.id)
 
 
-def _finish_one_by_one(command: FinishJobs, start_uow: StartUnitOfWork) -> Written:
-    parts = [_finish_or_fail(command, ending, start_uow) for ending in command.endings]
-    jobs = tuple(job for part in parts for job in part.jobs)
-    return Written(jobs, tuple(refusal for part in parts for refusal in part.refusals))
-
-
-def _finish_or_fail(command: FinishJobs, ending: Ending, start_uow: StartUnitOfWork) -> Written:
-    try:
-        return _finish(command, [ending], start_uow)
-    except _OF_ONE_ENDING as error:
-        failed = Fail("effects_refused", f"{type(error).__name__}: {error}", permanent=True)
-        return _finish(command, [Ending(ending.job, failed)], start_uow)
+def _without_effects(ending: Ending, error: HeimdexError) -> Ending:
+    """Return the end of a run as a failure for good, without anything that may have been refused."""
+    if isinstance(ending.outcome, Fail) and isinstance(error, InvalidInput):
+        # Not the failure is at fault but the job's backoff, which was written past Heimdex.
+        outcome = evolve(ending.outcome, message=f"{ending.outcome.message} (no retry: {error})", permanent=True)
+    else:
+        outcome = Fail("effects_refused", f"{type(error).__name__}: {error}", permanent=True)
+    return Ending(ending.job, outcome)

@@ -16,6 +16,7 @@ from heimdex.domain.json_text import JsonValue, canonical
 from heimdex.domain.new_job import DEFAULT_QUEUE, JobLimits, NewJob
 from heimdex.domain.outcomes import Progress
 from heimdex.domain.results import Created, Note
+from heimdex.domain.transitions import Status
 from heimdex.service_layer.run import Run
 
 CreateChildren: TypeAlias = Callable[[Sequence[NewJob]], Sequence[Created]]
@@ -24,15 +25,23 @@ CheckJob: TypeAlias = Callable[[NewJob], NewJob]
 MAX_CHILDREN = 1_000
 """How many jobs `create` keeps for one run; `create_many` has no limit."""
 
+MAX_ASSETS = 1_000
+"""How many assets one run may add."""
+
+MAX_NOTES = 1_000
+"""How many notes of one run may wait to be written."""
+
 _BATCH = 1_000
+_FAILED = frozenset({Status.FAILED, Status.DEAD_LETTER})
 
 
 @frozen
 class CreatedCounts:
-    """How many jobs were made, and how many had been made before."""
+    """How many jobs were made, and how many had been made before; of these, how many rest without success."""
 
     created: int
     replayed: int
+    failed_before: int = 0
 
 
 class AssetBuffer:
@@ -44,21 +53,29 @@ class AssetBuffer:
     def add(
         self, uri: str, *, media_type: str, size: int, sha256: str, metadata: dict[str, JsonValue] | None = None
     ) -> None:
-        """Record an asset with the finish of this job. `size` in bytes, `sha256` in hexadecimal.
+        """Record an asset with the finish of this job, at most 1,000 a run. `size` in bytes, `sha256` in hexadecimal.
 
         Raises:
             LeaseLost: this run no longer holds the job.
+            InvalidInput: it is one too many; let child jobs add the others.
             UniqueViolation: this run has added an asset with this uri.
         """
         self._run.check_held()
         asset = NewAsset.of(uri, media_type=media_type, size=size, sha256=sha256, metadata=metadata)
         if asset.uri in self._run.assets:
             raise UniqueViolation("uq_asset_org_job_uri")
+        if len(self._run.assets) == MAX_ASSETS:
+            raise InvalidInput(
+                "assets", MAX_ASSETS + 1, f"add at most {MAX_ASSETS:,}, and let child jobs add the others"
+            )
         self._run.assets[asset.uri] = asset
 
 
 class JobContext:
-    """Every call raises LeaseLost once this run no longer holds the job: after a timeout, or when the lease is gone."""
+    """Every call raises LeaseLost once this run no longer holds the job: after a timeout, or when the lease is gone.
+
+    The calls are the same for plain and for async functions. None waits, except `create_many`.
+    """
 
     def __init__(self, run: Run, create_children: CreateChildren, check_job: CheckJob) -> None:
         self._run = run
@@ -79,13 +96,19 @@ class JobContext:
     def org_id(self) -> UUID:
         return self._run.job.org_id
 
+    @property
+    def cancel_requested(self) -> bool:
+        """Whether somebody asked to cancel the job; known here within about two seconds."""
+        return self._run.cancel_requested
+
     def check(self) -> None:
-        """Do nothing while this run holds the job; for long loops.
+        """Do nothing while this run holds the job and is wanted; for long loops.
 
         Raises:
-            LeaseLost: it no longer does.
+            LeaseLost: it no longer holds it.
+            CancelRequested: somebody asked to cancel the job. Let it out, and the job ends as canceled.
         """
-        self._run.check_held()
+        self._run.check_wanted()
 
     def progress(self, percent: int, *, stage: str | None = None) -> None:
         """Say how far the run is. May be called often: at most one event a second is written, the last one always."""
@@ -97,8 +120,11 @@ class JobContext:
 
         Raises:
             InvalidPayload: it is outside the JSON subset.
+            InvalidInput: 1,000 notes of this run wait to be written already.
         """
         self._run.check_held()
+        if len(self._run.notes) >= MAX_NOTES:
+            raise InvalidInput("notes", len(self._run.notes) + 1, "log less often, or put several into one note")
         self._run.notes.append(Note(canonical(dict(detail), "detail")))
 
     def create(
@@ -137,12 +163,13 @@ class JobContext:
     def create_many(self, new_jobs: Iterable[NewJob]) -> CreatedCounts:
         """Create child jobs at once, 1,000 in each transaction, each of which checks that this run holds the job.
 
-        A run that is repeated after a crash creates them again, so each needs an idempotency key.
+        A run that is repeated after a crash creates them again, so each needs an idempotency key. It waits for the
+        database, so an async function calls it in a thread: `await asyncio.to_thread(ctx.create_many, new_jobs)`.
 
         Raises:
             InvalidInput: one has no idempotency key. Those of the batches before are there.
         """
-        created = replayed = 0
+        created = replayed = failed = 0
         waiting = iter(new_jobs)
         while batch := list(islice(waiting, _BATCH)):
             self._run.check_held()
@@ -150,6 +177,7 @@ class JobContext:
                 if new.idempotency_key is None:
                     raise InvalidInput("idempotency_key", None, "give each child of create_many one, or use create")
             answers = self._create_children(batch)
-            before = sum(answer.replayed for answer in answers)
-            created, replayed = created + len(answers) - before, replayed + before
-        return CreatedCounts(created, replayed)
+            before = [answer.job for answer in answers if answer.replayed]
+            created, replayed = created + len(answers) - len(before), replayed + len(before)
+            failed += sum(job.status in _FAILED for job in before)
+        return CreatedCounts(created, replayed, failed)

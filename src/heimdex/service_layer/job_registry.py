@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from datetime import timedelta
-from inspect import Parameter, iscoroutinefunction, signature
+from inspect import Parameter, isasyncgenfunction, iscoroutinefunction, isgeneratorfunction, signature
 from typing import TypeAlias, TypeVar, cast, get_type_hints
 
 from attrs import evolve, frozen
@@ -34,6 +34,10 @@ class RegisteredJob:
     form: PayloadForm
     limits: JobLimits
 
+    @property
+    def is_async(self) -> bool:
+        return iscoroutinefunction(self.function)
+
 
 class JobRegistry:
     """The job functions of an application, one for each type."""
@@ -53,7 +57,10 @@ class JobRegistry:
         backoff: Backoff = _DEFAULTS.backoff,
         timeout: timedelta = _DEFAULTS.timeout,
     ) -> Callable[[Callable[[Payload, JobContext], Result]], Callable[[Payload, JobContext], Result]]:
-        """Register a function for a type. The function itself stays as it is, so that tests can call it.
+        """Register a function, plain or async, for a type. It stays as it is, so that tests can call it.
+
+        An async one runs on an event loop that it shares with others, so it must not block: what does not await stops
+        them all, and a timeout or a cancel reaches it only where it awaits.
 
         The annotation of its first parameter says what the payload is: a dict, an attrs class, a dataclass or a
         pydantic model. Without one it is a dict.
@@ -128,8 +135,8 @@ def _form_of(type: str, function: JobFunction) -> PayloadForm:
     def refused(remedy: str) -> InvalidInput:
         return InvalidInput(type, getattr(function, "__name__", function), remedy)
 
-    if iscoroutinefunction(function):
-        raise refused("give a plain function; `async def` is not run yet")
+    if isgeneratorfunction(function) or isasyncgenfunction(function):
+        raise refused("give a function that returns; nothing of one that yields would run")
     parameters = list(signature(function).parameters.values())
     if len(parameters) != _PARAMETERS or any(parameter.kind not in _BY_POSITION for parameter in parameters):
         raise refused("give it two parameters: the payload and the context")

@@ -5,15 +5,19 @@ from typing import Never, Protocol, TypeAlias, TypeVar, cast
 
 from heimdex.domain.commands import Command
 from heimdex.service_layer.ports import Ids
+from heimdex.service_layer.retry import Retry
 
 Answer = TypeVar("Answer")
 
 Handlers: TypeAlias = Mapping[type[Command[object]], Callable[[Never], object]]
-"""Each command's class with what takes it; whatever else a handler needs is bound to it already."""
+"""Each command's class with what takes it; whatever else a handler needs is bound to it already.
+
+What takes a command that is done in steps takes `retry`, too, and calls each step through it.
+"""
 
 
-class Retry(Protocol):
-    def __call__(self, act: Callable[[], Answer]) -> Answer: ...
+class _InSteps(Protocol[Answer]):
+    def __call__(self, command: Command[Answer], /, *, retry: Retry) -> Answer: ...
 
 
 class MessageBus:
@@ -25,7 +29,13 @@ class MessageBus:
         self._retry = retry
 
     def handle(self, command: Command[Answer]) -> Answer:
-        """Run a command, again as a whole after a transient failure of the database, and return its answer."""
-        handler = cast("Callable[[Command[Answer]], Answer]", self._handlers[type(command)])
+        """Run a command and return its answer. After a transient failure of the database it is run again.
+
+        As a whole, or from the step on that failed: what earlier steps did is committed, and part of the answer.
+        """
+        handler = self._handlers[type(command)]
         settled = command.settled(self._ids)
-        return self._retry(lambda: handler(settled))
+        if command.in_steps:
+            return cast("_InSteps[Answer]", handler)(settled, retry=self._retry)
+        whole = cast("Callable[[Command[Answer]], Answer]", handler)
+        return self._retry(lambda: whole(settled))

@@ -1,8 +1,8 @@
-"""Trying a whole command again when the database rolled it back for no fault of its own."""
+"""Trying a command, or a step of one, again when the database rolled it back for no fault of its own."""
 
 from collections.abc import Callable
 from datetime import timedelta
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from attrs import frozen
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
@@ -11,6 +11,12 @@ from heimdex.domain.errors import TransientDatabaseError
 from heimdex.service_layer.ports import Random, Sleep
 
 Answer = TypeVar("Answer")
+
+
+class Retry(Protocol):
+    """Calls a whole unit of work, or more, and decides how often."""
+
+    def __call__(self, act: Callable[[], Answer]) -> Answer: ...
 
 
 @frozen(kw_only=True)

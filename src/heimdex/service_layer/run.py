@@ -1,23 +1,29 @@
 """One claimed job on its way through a worker, and what its function made so far."""
 
 from collections import deque
+from collections.abc import Callable
 from typing import TypeAlias
 
 from attrs import define, field
 
 from heimdex.domain.asset import NewAsset
-from heimdex.domain.errors import InvalidInput, LeaseLost
+from heimdex.domain.errors import CancelRequested, InvalidInput, LeaseLost
 from heimdex.domain.job import Hold, Job
 from heimdex.domain.new_job import NewJob
-from heimdex.domain.outcomes import Outcome, Progress, Succeed
+from heimdex.domain.outcomes import Cancel, Outcome, Progress, Succeed
 from heimdex.domain.results import Effects, Ending, Note, Report
 
 Entry: TypeAlias = Progress | Note
 
+AS_REQUESTED = Cancel("its cancel was requested")
+
 
 @define(eq=False)
 class Run:
-    """What the worker's loop and the thread that runs the function share; each attribute says who writes it."""
+    """What the worker's loop and the function's thread share; each attribute says who writes it.
+
+    The thread of an async function is that of the event loop.
+    """
 
     job: Job
     hold: Hold
@@ -26,6 +32,12 @@ class Run:
     # Whether the runner has it, and whether it has been looked at as one of those that wait. Written by the loop.
     submitted: bool = False
     waits: bool = False
+    # Monotonic time. Written by the loop.
+    claimed_at: float = 0.0
+    # Makes an async function stop where it awaits; a plain one cannot be stopped. Written by the loop.
+    interrupt: Callable[[], None] = field(default=lambda: None)
+    # Whether somebody wants the job canceled. Written by the loop.
+    cancel_requested: bool = False
     # Monotonic time. Written by the thread.
     started_at: float | None = None
     # Whether the function may still write: cleared by the loop when the hold has ended.
@@ -41,11 +53,11 @@ class Run:
     _written: Progress | None = field(default=None, init=False)
 
     @classmethod
-    def of(cls, job: Job, *, lease_ends: float) -> "Run":
+    def of(cls, job: Job, *, lease_ends: float, claimed_at: float = 0.0) -> "Run":
         """Return the run of a job as its claim returned it."""
         if job.hold is None:
             raise InvalidInput("job", str(job.id), "give a job as its claim returned it")
-        return cls(job, job.hold, lease_ends)
+        return cls(job, job.hold, lease_ends, claimed_at=claimed_at)
 
     @property
     def deadline(self) -> float | None:
@@ -63,6 +75,11 @@ class Run:
     def check_held(self) -> None:
         if not self.held:
             raise LeaseLost(self.hold.job_id, self.hold.lease_seq)
+
+    def check_wanted(self) -> None:
+        self.check_held()
+        if self.cancel_requested:
+            raise CancelRequested(self.hold.job_id)
 
     def unwritten_reports(self) -> list[Report]:
         progress = self.unwritten_progress()

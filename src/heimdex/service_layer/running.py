@@ -1,27 +1,59 @@
 """One run of a job function, from the payload to the outcome."""
 
 import traceback
+from asyncio import CancelledError
+from collections.abc import Awaitable
+from typing import cast
 
-from heimdex.domain.errors import HeimdexError
+from heimdex.domain.errors import CancelRequested, HeimdexError
 from heimdex.domain.json_text import canonical
 from heimdex.domain.outcomes import Cancel, Fail, Outcome, Snooze, Succeed
 from heimdex.service_layer.job_context import JobContext
 from heimdex.service_layer.job_registry import RegisteredJob
 from heimdex.service_layer.payloads import result_document
+from heimdex.service_layer.run import AS_REQUESTED
+
+
+class _BadPayload(Exception):
+    """The stored payload does not fit the function. Its text holds no value of the payload."""
 
 
 def run_function(registered: RegisteredJob, context: JobContext) -> Outcome:
     """Run a job function and return how it ended. Never raises."""
     try:
-        payload = registered.form.rebuild(context.job.payload)
-    except Exception as error:  # noqa: BLE001 - also a row that was written past Heimdex fails alone
-        # Another try would read the same payload.
-        return Fail("bad_payload", _without_value(error), permanent=True)
-    try:
-        result = registered.function(payload, context)
+        result = registered.function(_payload(registered, context), context)
     except BaseException as error:  # noqa: BLE001 - whatever a job function raises, and be it SystemExit, is its failure
-        return Fail(type(error).__name__, _message(error), traceback=_traceback(error))
+        return _failure(error, context)
     return _outcome(result)
+
+
+async def run_async_function(registered: RegisteredJob, context: JobContext) -> Outcome:
+    """Run an async job function and return how it ended. Never raises, not even when its task is cancelled."""
+    try:
+        result = await cast("Awaitable[object]", registered.function(_payload(registered, context), context))
+    except BaseException as error:  # noqa: BLE001 - as in run_function
+        return _failure(error, context)
+    return _outcome(result)
+
+
+def _payload(registered: RegisteredJob, context: JobContext) -> object:
+    try:
+        return registered.form.rebuild(context.job.payload)
+    except Exception as error:  # also a row that was written past Heimdex fails alone
+        raise _BadPayload(_without_value(error)) from error
+
+
+def _failure(error: BaseException, context: JobContext) -> Outcome:
+    match error:
+        case _BadPayload():
+            # Another try would read the same payload.
+            return Fail("bad_payload", str(error), permanent=True)
+        case CancelRequested():
+            return AS_REQUESTED
+        case CancelledError() if context.cancel_requested:
+            return AS_REQUESTED
+        case _:
+            return Fail(type(error).__name__, _message(error), traceback=_traceback(error))
 
 
 def _outcome(result: object) -> Outcome:

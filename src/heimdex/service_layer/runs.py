@@ -13,7 +13,7 @@ from heimdex.domain.errors import shown
 from heimdex.domain.job import Hold, Job
 from heimdex.domain.outcomes import Fail, Outcome, Release, Snooze
 from heimdex.domain.results import Ending, Report
-from heimdex.service_layer.run import Run
+from heimdex.service_layer.run import AS_REQUESTED, Run
 
 STOPPING = Release("the worker stops")
 NOT_STARTED = Release("its lease ran out before it was started")
@@ -45,13 +45,18 @@ class Runs:
         long = [run for run in self.held.values() if run.started_at is not None and run.started_at <= since]
         return len(long) + len(self.stuck)
 
-    def add(self, job: Job, *, lease_ends: float) -> None:
-        run = Run.of(job, lease_ends=lease_ends)
+    def add(self, job: Job, *, lease_ends: float, claimed_at: float) -> None:
+        run = Run.of(job, lease_ends=lease_ends, claimed_at=claimed_at)
         self.held[run.hold] = run
 
-    def to_submit(self) -> list[Run]:
+    def cancelable(self, since: float) -> list[Hold]:
+        """Return the holds that began then or before and that nobody is known to want canceled."""
+        return [hold for hold, run in self.held.items() if run.claimed_at <= since and not run.cancel_requested]
+
+    def to_submit(self, now: float) -> list[Run]:
         """Return the runs to be given to the runner now. A suspect is one once it is the only run here."""
-        waiting = [run for run in self.held.values() if not run.submitted]
+        # A claim that was in doubt may be known only when its lease has ended.
+        waiting = [run for run in self.held.values() if not run.submitted and now < run.lease_ends]
         return [run for run in waiting if not run.job.suspect or len(self.held) == 1]
 
     def moments(self) -> list[float]:
@@ -67,8 +72,17 @@ class Runs:
             self.stuck.remove(run)
 
     def collect_reports(self) -> None:
+        """Take in what runs have to say. While there is something unwritten it stays with them, where it is bounded."""
+        if self.reports:
+            return
         for run in self.held.values():
             self.reports += run.unwritten_reports()
+
+    def forget_reports(self, count: int) -> None:
+        del self.reports[:count]
+
+    def forget_endings(self, count: int) -> None:
+        del self.endings[:count]
 
     def end_overdue(self, now: float) -> None:
         """End the runs that have used up their timeout, and those whose lease has ended by the worker's own clock."""
@@ -91,11 +105,20 @@ class Runs:
             ids = ", ".join(str(run.job.id) for run in runs)
             self._log.warning("lost the leases of %d jobs: %s", len(runs), shown(ids))
 
+    def cancel(self, holds: Collection[Hold]) -> None:
+        """Tell the functions of these runs that they are no longer wanted; end the runs that have not started."""
+        runs = [self.held[hold] for hold in holds]
+        self.give_back(runs, AS_REQUESTED)
+        for run in runs:
+            run.cancel_requested = True
+            run.interrupt()
+
     def give_back(self, runs: Iterable[Run], outcome: Outcome) -> None:
         """End those of the runs that have not started."""
         for run in list(runs):
             if run.take_turn():
                 self._end(run, outcome)
+                run.interrupt()
 
     def give_back_waiting(self) -> None:
         """Give back what has waited here since this was called last: another worker may have a slot."""
@@ -126,3 +149,6 @@ class Runs:
         """Part from the function of a run, whether it has started or never will."""
         if not run.take_turn():
             self.stuck.append(run)
+        # Before it is told: what it does then to clean up is too late to be written.
+        run.held = False
+        run.interrupt()

@@ -6,7 +6,7 @@ through the inbox. So a simulator can drive it step by step.
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
 from uuid import UUID
@@ -14,7 +14,7 @@ from uuid import UUID
 from attrs import frozen
 
 from heimdex.domain.commands import CreateChildren
-from heimdex.domain.errors import DatabaseError
+from heimdex.domain.errors import DatabaseError, HeimdexError
 from heimdex.domain.new_job import NewJob
 from heimdex.domain.outcomes import Outcome
 from heimdex.domain.results import Created
@@ -26,7 +26,7 @@ from heimdex.service_layer.message_bus import MessageBus
 from heimdex.service_layer.pace import SECONDS_AHEAD, Pace, Timer, WorkerSettings
 from heimdex.service_layer.ports import Clock, Inbox, Runner, Wakeups
 from heimdex.service_layer.run import Run
-from heimdex.service_layer.running import run_function
+from heimdex.service_layer.running import run_async_function, run_function
 from heimdex.service_layer.runs import STOPPING, WAITED, Runs
 
 NO_SLOT_LEFT = 1
@@ -47,6 +47,7 @@ class WorkerTools:
     Args:
         bus: tries each command once: the loop tries again by itself, and renews meanwhile.
         patient_bus: for what job functions ask for: it may wait and try again.
+        close: gives up what was reserved for this worker.
     """
 
     bus: MessageBus
@@ -55,6 +56,7 @@ class WorkerTools:
     inbox: Inbox
     runner: Runner
     wakeups: Wakeups
+    close: Callable[[], None] = lambda: None
 
 
 class Worker:
@@ -87,14 +89,22 @@ class Worker:
         self._quiet_until = now
         self._stop_at: float | None = None
         self._no_slot_since: float | None = None
+        self._closed = False
         self._unsubscribe = tools.wakeups.subscribe(self._wake)
 
-    def run(self) -> int:
-        """Work until stopped; return the exit code: 0, or 1 when every slot was taken by a function that hangs."""
+    def run(self, look: Callable[[], object] = lambda: None) -> int:
+        """Work until stopped; return the exit code: 0, or 1 when every slot was taken by a function that hangs.
+
+        Args:
+            look: called between steps, in this thread.
+        """
         try:
             while not self.stopped:
                 self.step()
+                look()
         finally:
+            if not self.stopped:
+                self._leave()
             self.close()
         return self.exit_code
 
@@ -106,7 +116,27 @@ class Worker:
         self._tools.inbox.put(self._begin_to_stop)
 
     def step(self) -> None:
-        """Wait until there is something to do, at most until the next thing is due, and do it."""
+        """Wait until there is something to do, at most until the next thing is due, and do it.
+
+        An error that nobody foresaw ends the worker; what it holds is given back first.
+        """
+        try:
+            self._step()
+        except Exception:
+            self._leave()
+            raise
+
+    def close(self) -> None:
+        """Leave: take no more wake-ups and no more work, and remove this worker from those on record."""
+        if self._closed:
+            return
+        self._closed = True
+        self._unsubscribe()
+        self._tools.runner.close()
+        self._exchange.sign_off()
+        self._tools.close()
+
+    def _step(self) -> None:
         inbox = self._tools.inbox
         message = inbox.get(self._patience())
         while message is not None:
@@ -116,12 +146,6 @@ class Worker:
         self._talk_to_the_ledger()
         self._start()
         self._see_whether_to_end()
-
-    def close(self) -> None:
-        """Leave: take no more wake-ups and no more work, and remove this worker from those on record."""
-        self._unsubscribe()
-        self._tools.runner.close()
-        self._exchange.sign_off()
 
     # What comes in through the inbox
 
@@ -143,24 +167,42 @@ class Worker:
     # Runs
 
     def _start(self) -> None:
-        for run in self._runs.to_submit():
+        if self._stop_at is not None:
+            # Claimed before the stop, and known only since: the outcome of the commit was unknown.
+            self._runs.give_back(self._runs.held.values(), STOPPING)
+        for run in self._runs.to_submit(self._now()):
             run.submitted = True
-            self._tools.runner.submit(partial(self._work, run))
+            if self._jobs.get(run.job.type).is_async:
+                run.interrupt = self._tools.runner.submit_async(partial(self._work_async, run))
+            else:
+                self._tools.runner.submit(partial(self._work, run))
+
+    # What runs outside the loop
 
     def _work(self, run: Run) -> None:
-        """Run the function. This method and `_create_children` are what runs outside the loop."""
         if not run.take_turn():
             return
         run.started_at = began = self._now()
-        context = JobContext(run, partial(self._create_children, run), self._jobs.checked)
-        outcome = run_function(self._jobs.get(run.job.type), context)
+        outcome = run_function(self._jobs.get(run.job.type), self._context(run))
         self._tools.inbox.put(partial(self._take_back, run, outcome, self._now() - began))
+
+    async def _work_async(self, run: Run) -> None:
+        if not run.take_turn():
+            return
+        run.started_at = began = self._now()
+        outcome = await run_async_function(self._jobs.get(run.job.type), self._context(run))
+        self._tools.inbox.put(partial(self._take_back, run, outcome, self._now() - began))
+
+    def _context(self, run: Run) -> JobContext:
+        return JobContext(run, partial(self._create_children, run), self._jobs.checked)
 
     def _create_children(self, run: Run, new_jobs: Sequence[NewJob]) -> Sequence[Created]:
         job = run.job
         scope = Tenant(job.org_id, actor=job.requested_by, source=f"job {job.id}")
         command = CreateChildren(scope=scope, parent=job, new_jobs=new_jobs, lease=self._settings.lease)
         return self._tools.patient_bus.handle(command)
+
+    # What should have ended
 
     def _end_overdue(self) -> None:
         now = self._now()
@@ -191,17 +233,41 @@ class Worker:
         """Tell what is new, and ask for what is due. What fails is tried again later."""
         if self._now() < self._quiet_until:
             return
-        try:
+        duties: tuple[Callable[[], None], ...] = (
             # First, since the others may wait for a lock that somebody else has.
-            self._exchange.renew()
+            self._exchange.renew,
+            self._exchange.settle,
+            self._exchange.report,
+            self._exchange.finish,
+            self._exchange.find_cancels,
+            self._exchange.expire,
+            lambda: self._exchange.claim(self._room()),
+        )
+        for duty in duties:
+            try:
+                duty()
+            except DatabaseError as error:
+                self._log.warning("the database failed, trying again: %s", error)
+                self._be_quiet()
+                self._exchange.hold_off(self._quiet_until + _TROUBLE_SECONDS)
+                return
+            except HeimdexError:
+                # The fault of some row, or ours. The other duties go on, or every lease here would be lost.
+                self._log.exception("the ledger refused what this worker asked for, trying again")
+                self._be_quiet()
+
+    def _be_quiet(self) -> None:
+        self._quiet_until = self._now() + _TROUBLE_SECONDS
+
+    def _leave(self) -> None:
+        """Give back what is held, as well as it can be done."""
+        self._runs.stop()
+        try:
+            self._exchange.settle()
             self._exchange.report()
             self._exchange.finish()
-            self._exchange.expire()
-            self._exchange.claim(self._room())
-        except DatabaseError as error:
-            self._log.warning("the database failed, trying again: %s", error)
-            self._quiet_until = self._now() + _TROUBLE_SECONDS
-            self._exchange.hold_off(self._quiet_until + _TROUBLE_SECONDS)
+        except Exception:  # noqa: BLE001 - the error that ends this worker is the one to be told
+            self._log.exception("%d ends could not be written; their leases will run out", len(self._runs.endings))
 
     def _room(self) -> int:
         """Return how many jobs to claim now. Beside a suspect, none: it runs alone."""
@@ -228,9 +294,8 @@ class Worker:
     def _see_whether_to_end(self) -> None:
         if self._stop_at is None or self._runs.held:
             return
-        unwritten = self._runs.unwritten
-        if unwritten and self._now() < self._stop_at + _LAST_SECONDS:
-            return
-        if unwritten:
-            self._log.error("%d ends and reports could not be written; their leases will run out", unwritten)
+        if self._exchange.unsettled:
+            if self._now() < self._stop_at + _LAST_SECONDS:
+                return
+            self._log.error("%d ends and reports could not be written; their leases will run out", self._runs.unwritten)
         self.stopped = True

@@ -10,11 +10,11 @@ from heimdex.bootstrap import Application
 from heimdex.domain.errors import InvalidInput
 from heimdex.domain.events import JobEvent
 from heimdex.domain.job import Job
+from heimdex.domain.job_filter import JobFilter
 from heimdex.domain.json_text import canonical
 from heimdex.domain.new_job import NewJob, specify
 from heimdex.domain.rules import check_whole
 from heimdex.domain.transitions import Trigger
-from heimdex.service_layer.ports import JobFilter
 from heimdex.testing.ledger import bounded, history_of, job_of, jobs_of, lines_of, shortened
 
 _MOST = 1_000_000

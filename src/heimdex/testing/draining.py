@@ -5,9 +5,9 @@ from typing import get_args
 from heimdex.bootstrap import Application
 from heimdex.domain.errors import InvalidInput
 from heimdex.domain.job import Job
+from heimdex.domain.job_filter import JobFilter
 from heimdex.domain.rules import check_whole
 from heimdex.domain.transitions import Status
-from heimdex.service_layer.ports import JobFilter
 from heimdex.testing.clock import SimulatedClock
 from heimdex.testing.inline_worker import InlineWorker
 from heimdex.testing.ledger import job_of, jobs_of, lines_of, next_moment

@@ -3,8 +3,9 @@
 It works through the ports and commands of every worker. Where another would wait for something to come in, it is done.
 """
 
+import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
@@ -67,6 +68,11 @@ class InlineRunner(Runner):
 
     def submit(self, work: Callable[[], None]) -> None:
         self._waiting.append(work)
+
+    def submit_async(self, work: Callable[[], Coroutine[object, object, None]]) -> Callable[[], None]:
+        self._waiting.append(lambda: asyncio.run(work()))
+        # Nobody else acts while a piece runs, so that there is nothing to interrupt it with.
+        return lambda: None
 
     def take(self) -> Callable[[], None] | None:
         return self._waiting.popleft() if self._waiting else None
@@ -177,11 +183,19 @@ class _WatchedJobs(JobRegistry):
 
     def get(self, type: str) -> RegisteredJob:
         registered = super().get(type)
-        return evolve(registered, function=partial(self._call, registered.function))
+        call = self._call_async if registered.is_async else self._call
+        return evolve(registered, function=partial(call, registered.function))
 
     def _call(self, function: JobFunction, payload: object, context: JobContext) -> object:
         try:
             return function(payload, context)
+        except BaseException as error:
+            self._watch.note(error)
+            raise
+
+    async def _call_async(self, function: JobFunction, payload: object, context: JobContext) -> object:
+        try:
+            return await cast("Awaitable[object]", function(payload, context))
         except BaseException as error:
             self._watch.note(error)
             raise

@@ -8,9 +8,9 @@ from heimdex.bootstrap import Application
 from heimdex.domain.errors import JobNotFound
 from heimdex.domain.events import JobEvent
 from heimdex.domain.job import Job
+from heimdex.domain.job_filter import JobFilter
 from heimdex.domain.scope import Scope, System, Tenant
 from heimdex.domain.transitions import Status
-from heimdex.service_layer.ports import JobFilter
 
 ACTOR = "heimdex.testing"
 

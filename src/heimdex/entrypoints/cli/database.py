@@ -1,4 +1,4 @@
-"""`heimdex db`: the schema of the database."""
+"""`heimdex db`: the schema of the database, and its roles."""
 
 from typing import Annotated
 
@@ -6,8 +6,9 @@ import typer
 
 from heimdex.entrypoints.cli.errors import FOUND_SOMETHING
 from heimdex.entrypoints.cli.options import AsJson, Asked, DatabaseUrl, Debug, Org
+from heimdex.service_layer.ports import Duty
 
-app = typer.Typer(name="db", help="Make the database's schema, and look at it.", no_args_is_help=True)
+app = typer.Typer(name="db", help="Make the database's schema and roles, and look at it.", no_args_is_help=True)
 
 
 @app.command()
@@ -69,3 +70,40 @@ def check(*, org: Org = None, database_url: DatabaseUrl = None, json: AsJson = F
         output.print_pairs(answer)
     if problem is not None:
         raise typer.Exit(FOUND_SOMETHING)
+
+
+@app.command("roles")
+def make_roles(
+    *,
+    login: Annotated[
+        str | None, typer.Option(help="A login of the database that is to take part; it exists.", metavar="NAME")
+    ] = None,
+    duty: Annotated[
+        Duty, typer.Option("--as", help=f"What that login does: {', '.join(Duty)}.", metavar="DUTY")
+    ] = Duty.BOTH,
+    org: Org = None,
+    database_url: DatabaseUrl = None,
+    json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Make the roles, rights and row-level security that keep organisations apart, where they are missing.
+
+    To be run after `heimdex db upgrade`, by the owner of the tables, who may make
+    roles. PostgreSQL alone has them.
+    """
+    from heimdex.entrypoints.cli import output
+    from heimdex.entrypoints.cli.opening import application
+
+    with application(Asked(json=json, org=org, database_url=database_url, debug=debug)) as heimdex:
+        made = heimdex.schema.make_roles(login, duty=duty)
+    answer = {"roles": made.roles, "tables": made.tables, "login": made.login}
+    if json:
+        output.print_json(answer)
+        return
+    output.print_pairs(
+        {
+            "new roles": ", ".join(made.roles) or "none: they were there",
+            "tables": ", ".join(made.tables),
+            "login": "none" if made.login is None else f"{made.login} works as {duty}",
+        }
+    )

@@ -5,8 +5,10 @@ from collections.abc import Iterable
 
 from attrs import asdict
 
+from heimdex.domain.job import Job
 from heimdex.entrypoints.cli import output
 from heimdex.entrypoints.cli.demonstration import Shown, Work
+from heimdex.entrypoints.cli.ingesting import outcome
 from heimdex.service_layer.drive_check import DriveCheck
 
 _FINDINGS = 10
@@ -24,13 +26,16 @@ def as_document(shown: Shown) -> dict[str, object]:
         "bytes": check.bytes,
         "created": None if work is None else work.created,
         "replayed": None if work is None else work.replayed,
+        "left_before": None if work is None else work.left,
+        "ran": None if work is None else work.ran,
+        "ingests": None if work is None else [outcome(job) for job in work.ingests],
         "assets": dict(check.assets.most_common()),
         "duplicates": check.duplicates,
         "errors": dict(check.errors.most_common()),
         "changed": check.changed,
         "read_again": check.read_again,
         "jobs": check.jobs,
-        "jobs_per_second": None if work is None else round(work.jobs / work.seconds, 1),
+        "jobs_per_second": None if work is None else round(work.ran / work.seconds, 1),
         "lost": len(check.lost),
         "broken": len(check.broken),
         "findings": [asdict(finding) for finding in (*check.lost, *check.broken)[:_FINDINGS]],
@@ -64,7 +69,7 @@ def _pairs(shown: Shown) -> dict[str, str]:
     pairs = {
         "database": shown.database_url if shown.kept else f"{shown.database_url} (gone)",
         "organisation": str(shown.org_id),
-        "files": f"{check.files:,} with {check.bytes:,} bytes",
+        "files": f"{check.files:,} with {check.bytes:,} bytes" if check.files else "no files",
         "duplicates": f"{check.duplicates:,} have the content of another file",
     }
     if work is not None:
@@ -74,7 +79,7 @@ def _pairs(shown: Shown) -> dict[str, str]:
         pairs["errors"] = _counts(check.errors.items())
     if check.changed:
         pairs["changed"] = f"{check.changed:,} are no longer as they were walked; their content was not compared"
-    pairs["checked"] = f"each file and each history; {check.read_again:,} files were read again"
+    pairs["checked"] = f"each history and the size of each asset; the content of {check.read_again:,} files"
     pairs["lost"] = f"{len(check.lost):,}"
     pairs["broken"] = f"{len(check.broken):,}"
     pairs["seconds"] = f"{shown.seconds:.1f}"
@@ -82,12 +87,24 @@ def _pairs(shown: Shown) -> dict[str, str]:
 
 
 def _done(check: DriveCheck, work: Work) -> dict[str, str]:
-    everything = work.created == 0 and work.replayed == check.files
-    return {
-        "created": f"{work.created:,}",
-        "replayed": "all: they were ingested before, and nothing has changed" if everything else f"{work.replayed:,}",
-        "speed": f"{work.jobs / work.seconds:,.0f} jobs a second, for {work.seconds:.1f} s",
-    }
+    pairs = {"created": f"{work.created:,}", "replayed": _replayed(check, work)}
+    if work.left:
+        pairs["left before"] = f"{work.left:,} jobs still had to run"
+    if work.failed:
+        pairs["ingest"] = "\n".join(map(_failure, work.failed))
+    pairs["speed"] = f"{work.ran / work.seconds:,.1f} jobs a second: {work.ran:,} ran in {work.seconds:.1f} s"
+    return pairs
+
+
+def _replayed(check: DriveCheck, work: Work) -> str:
+    if check.files and work.replayed == check.files and not work.created and not work.left:
+        return "all: they were ingested before, and nothing has changed"
+    return f"{work.replayed:,}"
+
+
+def _failure(job: Job) -> str:
+    said = [f"{job.id} is {job.status}", job.last_error_code, job.last_error_message]
+    return ": ".join(part for part in said if part is not None)
 
 
 def _counts(counts: Iterable[tuple[str, int]]) -> str:

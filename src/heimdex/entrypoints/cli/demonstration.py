@@ -3,7 +3,7 @@
 import shutil
 import sysconfig
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
 from tempfile import mkdtemp
@@ -12,10 +12,12 @@ from uuid import UUID
 from attrs import evolve, frozen
 from rich.progress import Progress
 
-from heimdex.bootstrap import Application
+from heimdex.bootstrap import Application, embedded_postgres
 from heimdex.config import file_url
+from heimdex.domain.job import Job
 from heimdex.domain.scope import Tenant
-from heimdex.entrypoints.cli.draining import Draining, quick, unfinished
+from heimdex.domain.transitions import Status
+from heimdex.entrypoints.cli.draining import Draining, ended, quick, unfinished
 from heimdex.entrypoints.cli.ingesting import create_ingest, drain, found, made, open_drive
 from heimdex.entrypoints.cli.opening import check_kept, scope_of, settings_of
 from heimdex.entrypoints.cli.options import Asked
@@ -40,14 +42,44 @@ class Tree:
     files: tuple[FoundFile, ...]
 
 
-@frozen
+@frozen(kw_only=True)
 class Work:
-    """What the jobs of this demo did: file jobs that were new, those found from before, and the seconds of work."""
+    """What was done in this demo.
 
+    Args:
+        ingests: the jobs that walked the folders, as they ended.
+        created: jobs of files that were new.
+        replayed: jobs of files found from before.
+        left: jobs that an earlier demo had left to be run.
+        ran: jobs that ended meanwhile, those left from before among them.
+        seconds: how long all that took.
+    """
+
+    ingests: tuple[Job, ...]
     created: int
     replayed: int
-    jobs: int
+    left: int
+    ran: int
     seconds: float
+
+    @property
+    def failed(self) -> tuple[Job, ...]:
+        return tuple(job for job in self.ingests if job.status is not Status.SUCCEEDED)
+
+
+@frozen
+class Place:
+    """Where a demo's database is.
+
+    Args:
+        folder: what was made for it; its files are not to be ingested.
+        needs_roles: nobody else makes its roles, and it can have some.
+    """
+
+    url: str
+    kept: bool
+    folder: Path | None = None
+    needs_roles: bool = False
 
 
 @frozen(kw_only=True)
@@ -62,22 +94,41 @@ class Shown:
     check: DriveCheck
     seconds: float
 
+    @property
+    def sound(self) -> bool:
+        return self.check.sound and not (self.work and self.work.failed)
 
-def demonstrate(asked: Asked, path: str | None, *, all_files: bool, keep: bool, bars: Progress) -> Shown:
+
+def database(url: str | None, *, postgres: bool, keep: bool) -> AbstractContextManager[Place]:
+    """Return the database that was asked for, or else a new file. The environment's is not used: nobody expects that.
+
+    Args:
+        keep: leave a new file in place.
+    """
+    if postgres:
+        return _new_server()
+    return _new_file(keep=keep) if url is None else nullcontext(Place(url, kept=True))
+
+
+def demonstrate(
+    asked: Asked, path: str | None, database: AbstractContextManager[Place], *, all_files: bool, bars: Progress
+) -> Shown:
     """Ingest, and check what became of it.
 
     Raises:
         KeyboardInterrupt: a signal came first; the next demo on the same database goes on.
     """
-    with _database(asked.database_url, keep=keep) as (url, own_folder):
-        exclude = (*EXCLUDED, *own_folder)
-        with _open(evolve(asked, database_url=url)) as heimdex:
+    with database as place:
+        exclude = EXCLUDED if place.folder is None else (*EXCLUDED, place.folder.name)
+        with _open(evolve(asked, database_url=place.url)) as heimdex:
             began = heimdex.clock.monotonic()
             trees = _trees(heimdex, path, all_files=all_files, exclude=exclude)
             heimdex.schema.upgrade()
+            if place.needs_roles:
+                heimdex.schema.make_roles()
             work = _work(heimdex, trees, exclude, bars)
             shown = _shown(heimdex, trees, work, began, bars)
-    return evolve(shown, kept=shown.kept and (keep or not own_folder))
+    return evolve(shown, kept=shown.kept and place.kept)
 
 
 def check(asked: Asked, url: str, path: str | None, *, all_files: bool, bars: Progress) -> Shown:
@@ -112,24 +163,24 @@ def survey(uris: Sequence[str], *, limit: int | None, exclude: Collection[str]) 
 
 
 @contextmanager
-def _database(url: str | None, *, keep: bool) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Give the URL that was asked for, or that of a new file; and the folder's name, for that file is not to be found.
-
-    The environment's database is not used: nobody expects a demo there.
-    """
-    if url is not None:
-        yield url, ()
-        return
+def _new_file(*, keep: bool) -> Iterator[Place]:
     folder = Path(mkdtemp(prefix="heimdex-demo-"))
     try:
-        yield file_url(folder / "heimdex.db"), (folder.name,)
+        yield Place(file_url(folder / "heimdex.db"), keep, folder)
     finally:
         if not keep:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+@contextmanager
+def _new_server() -> Iterator[Place]:
+    with embedded_postgres() as (url, folder):
+        yield Place(url, kept=False, folder=folder, needs_roles=True)
+
+
 def _open(asked: Asked) -> Application:
-    return open_drive(quick(settings_of(evolve(asked, org=asked.org or str(ORGANISATION)))))
+    asked = evolve(asked, org=asked.org or str(ORGANISATION))
+    return open_drive(asked, quick(settings_of(asked)))
 
 
 def _trees(heimdex: Application, path: str | None, *, all_files: bool, exclude: Collection[str]) -> list[Tree]:
@@ -146,6 +197,8 @@ def _scope(heimdex: Application) -> Tenant:
 def _work(heimdex: Application, trees: Sequence[Tree], exclude: Collection[str], bars: Progress) -> Work:
     began = heimdex.clock.monotonic()
     scope = _scope(heimdex)
+    with heimdex.views(scope) as views:
+        before = views.statistics()
     jobs = [create_ingest(heimdex, scope, tree.uri, limit=tree.limit, exclude=exclude) for tree in trees]
     bar = bars.add_task("ingesting", total=sum(len(tree.files) for tree in trees))
 
@@ -158,9 +211,16 @@ def _work(heimdex: Application, trees: Sequence[Tree], exclude: Collection[str],
     drain(Draining(heimdex, heimdex.worker(), scope, is_done))
     seconds = heimdex.clock.monotonic() - began
     with heimdex.views(scope) as views:
-        ended = [found(views, job) for job in jobs]
-    created, replayed = (sum(made(job, what) for job in ended) for what in ("created", "replayed"))
-    return Work(created, replayed, created + len(jobs), seconds)
+        ingests = tuple(found(views, job) for job in jobs)
+        after = views.statistics()
+    return Work(
+        ingests=ingests,
+        created=sum(made(job, "created") for job in ingests),
+        replayed=sum(made(job, "replayed") for job in ingests),
+        left=unfinished(before, INGEST, INGEST_FILE),
+        ran=ended(after, INGEST, INGEST_FILE) - ended(before, INGEST, INGEST_FILE),
+        seconds=seconds,
+    )
 
 
 def _shown(heimdex: Application, trees: Sequence[Tree], work: Work | None, began: float, bars: Progress) -> Shown:

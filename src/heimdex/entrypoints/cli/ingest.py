@@ -40,10 +40,17 @@ def ingest(
         else:
             output.print_line(str(job.id))
         return
-    summary = ingesting.start_and_run(asked, path, limit=limit, exclude=exclude or ())
+    with output.kept_apart(asked):
+        summary = ingesting.start_and_run(asked, path, limit=limit, exclude=exclude or ())
     if json:
         output.print_json(summary)
     else:
-        output.print_pairs(summary)
+        # There is one, and its outcome is in the summary already.
+        output.print_pairs({name: value for name, value in summary.items() if name != "ingests"})
+        if summary["failed_before"]:
+            output.print_line(
+                "To read files that failed before:"
+                " heimdex job retry --reason TEXT --type drive.ingest_file --status failed"
+            )
     if summary["status"] != "succeeded":
         raise typer.Exit(REFUSED)

@@ -5,21 +5,22 @@ from importlib import import_module
 
 from rich.progress import Progress
 
-from heimdex.bootstrap import Application, bootstrap, drive_jobs
+from heimdex.bootstrap import Application, drive_jobs
 from heimdex.config import Settings
 from heimdex.domain.commands import CreateJobs
-from heimdex.domain.errors import JobNotFound
+from heimdex.domain.errors import JobNotFound, WorkerHung
 from heimdex.domain.job import Job
+from heimdex.domain.job_filter import JobFilter
 from heimdex.domain.new_job import NewJob
 from heimdex.domain.scope import Tenant
 from heimdex.domain.transitions import Status
 from heimdex.entrypoints.cli import output
 from heimdex.entrypoints.cli.draining import UNFINISHED, Draining, quick, unfinished
-from heimdex.entrypoints.cli.opening import check_kept, scope_of, settings_of
+from heimdex.entrypoints.cli.opening import check_kept, opened, scope_of, settings_of
 from heimdex.entrypoints.cli.options import Asked
 from heimdex.entrypoints.cli.walk import uri_of
 from heimdex.service_layer.drive import INGEST, INGEST_FILE, Ingest
-from heimdex.service_layer.ports import JobFilter, Views
+from heimdex.service_layer.ports import Views
 
 SOURCE = "heimdex ingest"
 
@@ -30,7 +31,7 @@ def start(asked: Asked, path: str, *, limit: int | None, exclude: Collection[str
     """Create the job that walks a folder, for workers elsewhere."""
     settings = settings_of(asked)
     check_kept(asked, settings, "name a database that is kept, or add --run: nobody else can work on this memory")
-    with open_drive(settings) as heimdex:
+    with open_drive(asked, settings) as heimdex:
         return create_ingest(heimdex, scope_of(settings, SOURCE), uri_of(path), limit=limit, exclude=exclude)
 
 
@@ -39,10 +40,11 @@ def start_and_run(asked: Asked, path: str, *, limit: int | None, exclude: Collec
 
     Raises:
         KeyboardInterrupt: a signal came first; what was not done is in the queue.
+        WorkerHung: it is there too.
     """
     settings = quick(settings_of(asked))
     scope = scope_of(settings, SOURCE)
-    with open_drive(settings) as heimdex:
+    with open_drive(asked, settings) as heimdex:
         if not settings.kept:
             heimdex.schema.upgrade()
         job = create_ingest(heimdex, scope, uri_of(path), limit=limit, exclude=exclude)
@@ -53,7 +55,7 @@ def start_and_run(asked: Asked, path: str, *, limit: int | None, exclude: Collec
             return _summary(views, job)
 
 
-def open_drive(settings: Settings) -> Application:
+def open_drive(asked: Asked, settings: Settings) -> Application:
     """Return an application that runs the drive jobs.
 
     Raises:
@@ -61,7 +63,7 @@ def open_drive(settings: Settings) -> Application:
     """
     for name in ("puremagic", "imagesize"):
         import_module(name)
-    return bootstrap(settings, jobs=drive_jobs())
+    return opened(asked, settings, drive_jobs())
 
 
 def create_ingest(heimdex: Application, scope: Tenant, uri: str, *, limit: int | None, exclude: Collection[str]) -> Job:
@@ -80,10 +82,13 @@ def drain(draining: Draining) -> None:
     """Work until all is done.
 
     Raises:
-        KeyboardInterrupt: a signal, or functions that hang, ended it before.
+        KeyboardInterrupt: a signal ended it before.
+        WorkerHung: functions that hang did.
     """
-    if draining.run() is not None or draining.worker.exit_code:
+    if draining.run() is not None:
         raise KeyboardInterrupt
+    if draining.worker.exit_code:
+        raise WorkerHung(draining.worker.name)
 
 
 class _Watch:
@@ -119,18 +124,31 @@ def made(job: Job, what: str) -> int:
     return number if isinstance(number, int) else 0
 
 
+def outcome(job: Job) -> dict[str, object]:
+    """Return how an ingest ended."""
+    return {
+        "id": job.id,
+        "status": job.status,
+        "error_code": job.last_error_code,
+        "error_message": job.last_error_message,
+    }
+
+
 def _summary(views: Views, job: Job) -> dict[str, object]:
     job = found(views, job)
     statuses = [child.status for child in _children(views, job)]
     return {
         "job": job.id,
         "status": job.status,
+        "error_code": job.last_error_code,
         "error": job.last_error_message,
         "files": made(job, "files"),
         "created": made(job, "created"),
         "replayed": made(job, "replayed"),
+        "failed_before": made(job, "failed_before"),
         "succeeded": statuses.count(Status.SUCCEEDED),
         "failed": sum(status is not Status.SUCCEEDED for status in statuses),
+        "ingests": [outcome(job)],
     }
 
 

@@ -1,37 +1,33 @@
-"""`heimdex job`: jobs of one organisation, and their histories."""
+"""`heimdex job`: jobs of one organisation, put together; what is listed and shown of them is here."""
 
-from typing import Annotated, TypeAlias
+from typing import Annotated
 from uuid import UUID
 
 import typer
 
 from heimdex.domain.events import JobEvent
-from heimdex.domain.transitions import Status
-from heimdex.entrypoints.cli.options import AsJson, Asked, DatabaseUrl, Debug, Org
-from heimdex.service_layer.ports import JobFilter
-
-JobId: TypeAlias = Annotated[UUID, typer.Argument(help="The job's id.", metavar="ID", show_default=False)]
+from heimdex.domain.job_filter import JobFilter
+from heimdex.entrypoints.cli import job_changes, job_create, job_questions
+from heimdex.entrypoints.cli.job_filters import OfParent, OfQueue, OfStatus, OfType, RequestedBy
+from heimdex.entrypoints.cli.options import AsJson, Asked, DatabaseUrl, Debug, JobId, Org
 
 # Compared, not read: --json has them.
 _FOR_PROGRAMS = frozenset({"fingerprint", "payload_sha256", "result_sha256"})
 _MOST = 500
-_STATUSES = ", ".join(Status)
 
-app = typer.Typer(name="job", help="Look at jobs and their histories.", no_args_is_help=True)
+app = typer.Typer(name="job", help="Create jobs, look at them, cancel and retry them.", no_args_is_help=True)
+for part in (job_create, job_changes, job_questions):
+    app.add_typer(part.app)
 
 
 @app.command("list")
 def list_jobs(
     *,
-    status: Annotated[
-        Status | None, typer.Option(help=f"Only jobs in this status: {_STATUSES}.", metavar="STATUS")
-    ] = None,
-    type: Annotated[str | None, typer.Option(help="Only jobs of this type.", metavar="TYPE")] = None,
-    queue: Annotated[str | None, typer.Option(help="Only jobs of this queue.", metavar="QUEUE")] = None,
-    requested_by: Annotated[
-        str | None, typer.Option(help="Only jobs that this actor asked for.", metavar="ACTOR")
-    ] = None,
-    parent: Annotated[UUID | None, typer.Option(help="Only children of this job.", metavar="ID")] = None,
+    status: OfStatus = None,
+    type: OfType = None,
+    queue: OfQueue = None,
+    requested_by: RequestedBy = None,
+    parent: OfParent = None,
     limit: Annotated[int, typer.Option(help=f"At most so many, up to {_MOST}.", min=1, max=_MOST, metavar="N")] = 20,
     after: Annotated[
         UUID | None, typer.Option(help="Go on after this job: the last one of a page.", metavar="ID")
@@ -60,6 +56,7 @@ def list_jobs(
         ],
         whole=["id", "status", "try", "created"],
         spare=["created", "queue"],
+        copied="id",
     )
     if page.next_after is not None:
         typer.echo(f"There are more: --after {page.next_after}", err=True)

@@ -1,7 +1,8 @@
-"""The options that every command has. Only typer is loaded here, so that help stays quick."""
+"""Options that every command has, and some that many have. Only typer is loaded here, so that help stays quick."""
 
 from functools import partial
 from typing import Annotated, TypeAlias
+from uuid import UUID
 
 import typer
 from attrs import frozen
@@ -16,6 +17,19 @@ DatabaseUrl: TypeAlias = Annotated[
 ]
 AsJson: TypeAlias = Annotated[bool, _option("--json", help="Answer with one JSON document.")]
 Debug: TypeAlias = Annotated[bool, _option("--debug", help="Show tracebacks with errors.")]
+
+
+JobId: TypeAlias = Annotated[UUID, typer.Argument(help="The job's id.", metavar="ID", show_default=False)]
+Reason: TypeAlias = Annotated[
+    str, typer.Option("--reason", help="Why; it is kept.", metavar="TEXT", show_default=False)
+]
+Yes: TypeAlias = Annotated[bool, typer.Option("--yes", help="Do not ask whether this is meant.")]
+
+
+class Misuse(typer.TyperException):
+    """A command line of which each part is right, and which means nothing."""
+
+    exit_code = 2
 
 
 @frozen(kw_only=True)

@@ -2,7 +2,8 @@
 
 import json
 import sys
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
 from datetime import datetime, timedelta
 from enum import Enum
 from uuid import UUID
@@ -10,12 +11,13 @@ from uuid import UUID
 import attrs
 from rich.console import Console, JustifyMethod
 from rich.measure import Measurement
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
 from heimdex.domain.json_text import JsonValue, decode
 from heimdex.domain.rules import to_milliseconds, to_text
+from heimdex.entrypoints.cli.options import Asked
 from heimdex.entrypoints.cli.reporting import plain
 
 _DOCUMENT = "_json"
@@ -57,6 +59,11 @@ def print_json(answer: object) -> None:
     sys.stdout.write(json.dumps(answer, indent=2, default=_as_json) + "\n")
 
 
+def kept_apart(asked: Asked) -> AbstractContextManager[object]:
+    """Send what job functions print to stderr where stdout has to be one JSON document."""
+    return redirect_stdout(sys.stderr) if asked.json else nullcontext()
+
+
 def print_line(text: str) -> None:
     sys.stdout.write(f"{plain(text)}\n")
 
@@ -68,24 +75,29 @@ def print_table(
     whole: Collection[str] = (),
     right: Collection[str] = (),
     spare: Sequence[str] = (),
+    copied: str | None = None,
 ) -> None:
-    """Print rows as wide as the terminal.
+    """Print rows as wide as the terminal; nothing is cut.
 
     Args:
-        whole: columns that are never broken; the others fold.
+        whole: columns that are not broken, unless even they alone are too wide; the others fold.
         right: columns of numbers.
         spare: columns that are left out, the last first, where the terminal is too narrow for all.
+        copied: the column that has to stay whole before any other: where it would not, the others are left out.
     """
     console = stdout()
-    unbroken = console.options.update(max_width=_UNBROKEN)
     left_out: list[str] = []
-    table = _table(headings, rows, left_out, whole, right)
     for heading in reversed(spare):
-        if Measurement.get(console, unbroken, table).maximum <= console.width:
+        if _width(console, _table(headings, rows, left_out, whole, right)) <= console.width:
             break
         left_out.append(heading)
-        table = _table(headings, rows, left_out, whole, right)
-    console.print(table)
+    for heading in reversed(headings if copied else ()):
+        if _narrowest(console, headings, rows, left_out, whole) <= console.width:
+            break
+        if heading != copied and heading not in left_out:
+            left_out.append(heading)
+    fits = _narrowest(console, headings, rows, left_out, whole) <= console.width
+    console.print(_table(headings, rows, left_out, whole if fits else (), right))
 
 
 def print_pairs(pairs: Mapping[str, object]) -> None:
@@ -99,16 +111,36 @@ def print_pairs(pairs: Mapping[str, object]) -> None:
 
 def progress() -> Progress:
     """Return progress bars on stderr, silent where it is no terminal."""
+    return _bars(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+
+
+@contextmanager
+def working(on: str) -> Iterator[None]:
+    """Show on stderr that something goes on, and for how long; silent where it is no terminal."""
+    with _bars(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()) as bars:
+        bars.add_task(on, total=None)
+        yield
+
+
+def _bars(*columns: ProgressColumn) -> Progress:
     console = Console(stderr=True, highlight=False)
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        disable=not console.is_terminal,
-        transient=True,
-    )
+    return Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+
+
+def _width(console: Console, table: Table) -> int:
+    return Measurement.get(console, console.options.update(max_width=_UNBROKEN), table).maximum
+
+
+def _narrowest(
+    console: Console,
+    headings: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    left_out: Collection[str],
+    whole: Collection[str],
+) -> int:
+    """Return the width of a table whose columns that fold are as narrow as their headings."""
+    cells = ([cell if heading in whole else "" for heading, cell in zip(headings, row, strict=True)] for row in rows)
+    return _width(console, _table(headings, cells, left_out, whole, ()))
 
 
 def _table(

@@ -7,15 +7,16 @@ from uuid import UUID
 
 from attrs import frozen
 
-from heimdex.bootstrap import bootstrap, discover_jobs
+from heimdex.bootstrap import discover_jobs
 from heimdex.domain.errors import InvalidSetting
+from heimdex.domain.job_filter import JobFilter
 from heimdex.domain.rules import check_text
 from heimdex.domain.scope import System
 from heimdex.entrypoints.cli.draining import UNFINISHED, Draining, quick, unfinished
-from heimdex.entrypoints.cli.opening import check_kept, settings_of
-from heimdex.entrypoints.cli.options import Asked
+from heimdex.entrypoints.cli.opening import check_kept, opened, settings_of
+from heimdex.entrypoints.cli.options import Asked, Misuse
 from heimdex.entrypoints.worker_process import run_worker
-from heimdex.service_layer.ports import JobFilter, Views
+from heimdex.service_layer.ports import Views
 
 
 @frozen
@@ -37,12 +38,14 @@ def work(
     settings = settings_of(asked)
     check_kept(asked, settings, "name a database that is kept: nobody else can put jobs into this memory")
     jobs = discover_jobs(settings)
+    if not jobs.types and settings.jobs is None:
+        raise Misuse("no job functions are known: set HEIMDEX_JOBS to a JobRegistry, as module:attribute.")
     if not jobs.types:
         raise InvalidSetting(
             "HEIMDEX_JOBS", settings.jobs, "no job functions are known; name a JobRegistry as module:attribute"
         )
     queues = None if queues is None else tuple(check_text("--queue", queue) for queue in queues)
-    with bootstrap(quick(settings) if drain else settings, jobs=jobs) as heimdex:
+    with opened(asked, quick(settings) if drain else settings, jobs) as heimdex:
         heimdex.schema.check()
         worker = heimdex.worker(name=name, concurrency=concurrency, queues=queues)
         types = tuple(sorted(jobs.types))

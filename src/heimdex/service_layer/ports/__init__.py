@@ -1,0 +1,61 @@
+"""The ports: what the service layer needs from outside. Adapters and tests implement them."""
+
+from heimdex.service_layer.ports.files import Files, FoundFile, MediaTypes
+from heimdex.service_layer.ports.machine import Clock, Ids, Inbox, Random, Runner, Sleep, Wakeups
+from heimdex.service_layer.ports.repositories import (
+    MAX_LISTED,
+    WORKER_KEPT_FOR,
+    AssetRepository,
+    JobRepository,
+    MaintenanceRepository,
+    QueueRepository,
+    Specify,
+    WorkerRepository,
+)
+from heimdex.service_layer.ports.store import (
+    WORKER_ALIVE_FOR,
+    Duty,
+    OpenViews,
+    Page,
+    RolesMade,
+    Schema,
+    SchemaState,
+    StartUnitOfWork,
+    Statistics,
+    Store,
+    UnitOfWork,
+    Views,
+)
+
+__all__ = [
+    "MAX_LISTED",
+    "WORKER_ALIVE_FOR",
+    "WORKER_KEPT_FOR",
+    "AssetRepository",
+    "Clock",
+    "Duty",
+    "Files",
+    "FoundFile",
+    "Ids",
+    "Inbox",
+    "JobRepository",
+    "MaintenanceRepository",
+    "MediaTypes",
+    "OpenViews",
+    "Page",
+    "QueueRepository",
+    "Random",
+    "RolesMade",
+    "Runner",
+    "Schema",
+    "SchemaState",
+    "Sleep",
+    "Specify",
+    "StartUnitOfWork",
+    "Statistics",
+    "Store",
+    "UnitOfWork",
+    "Views",
+    "Wakeups",
+    "WorkerRepository",
+]

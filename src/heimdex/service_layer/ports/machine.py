@@ -1,0 +1,62 @@
+"""The machine that this runs on: time, chance, ids, and where a worker waits and runs code."""
+
+from collections.abc import Callable, Collection, Coroutine
+from datetime import datetime, timedelta
+from typing import Protocol, TypeAlias
+from uuid import UUID
+
+Ids: TypeAlias = Callable[[], UUID]
+"""Draws a new UUIDv7; later ones of one process sort after earlier ones."""
+
+Random: TypeAlias = Callable[[], float]
+"""Draws from [0, 1)."""
+
+Sleep: TypeAlias = Callable[[timedelta], None]
+
+
+class Clock(Protocol):
+    def now(self) -> datetime:
+        """Return the wall clock's time, aware, in UTC."""
+
+    def monotonic(self) -> float:
+        """Return seconds since some moment; never runs backwards."""
+
+
+class Wakeups(Protocol):
+    """Tells waiting workers that there may be work. A hint: one that is lost costs a poll interval."""
+
+    def wake(self, queues: Collection[str]) -> None: ...
+
+    def subscribe(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Call `listener`, from any thread, at each wake-up; returns what ends the subscription."""
+
+
+class Inbox(Protocol):
+    """Where a worker waits. The one thing that other threads, and signal handlers, may touch."""
+
+    def put(self, message: Callable[[], None]) -> None:
+        """Leave a call that the worker's loop makes when it comes round."""
+
+    def get(self, timeout: timedelta) -> Callable[[], None] | None:
+        """Return the next call, or None after `timeout`; zero does not wait."""
+
+
+class Runner(Protocol):
+    """Runs code somewhere else, `slots` pieces at a time, in the order given."""
+
+    @property
+    def slots(self) -> int: ...
+
+    def submit(self, work: Callable[[], None]) -> None:
+        """Run `work`, which never raises, when a slot is free; return at once."""
+
+    def submit_async(self, work: Callable[[], Coroutine[object, object, None]]) -> Callable[[], None]:
+        """Run `work` beside others on one event loop when a slot is free; return at once.
+
+        Returns:
+            What interrupts it. Work that has not begun never will; work that has is cancelled where it awaits, and its
+            slot comes back when it ends.
+        """
+
+    def close(self) -> None:
+        """Take no more work. What runs is not waited for, and does not keep the process alive."""
