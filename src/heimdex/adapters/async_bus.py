@@ -21,7 +21,7 @@ class AsyncBus:
         self._bus = bus
 
     async def handle(self, command: Command[Answer]) -> Answer:
-        """Run a command; after a transient failure of the database, again as a whole."""
+        """Run a command as the bus does, in a thread."""
         return await asyncio.to_thread(self._bus.handle, command)
 
     async def create(
