@@ -20,6 +20,7 @@ from heimdex.domain.commands import (
     ReportJobs,
     WasCommitted,
 )
+from heimdex.domain.constraints import JOB_ID
 from heimdex.domain.errors import (
     OF_ONE_ROW,
     CommitOutcomeUnknown,
@@ -35,8 +36,6 @@ from heimdex.domain.new_job import NewJob
 from heimdex.domain.outcomes import Fail, Succeed
 from heimdex.domain.results import Created, Ending, OneByOne, Written
 from heimdex.service_layer.ports import StartUnitOfWork, UnitOfWork
-
-_SAME_ID = "pk_job"
 
 
 def create_jobs(command: CreateJobs, *, start_uow: StartUnitOfWork) -> list[Created]:
@@ -59,7 +58,7 @@ def create_jobs(command: CreateJobs, *, start_uow: StartUnitOfWork) -> list[Crea
         return created
     except UniqueViolation as error:
         # The commit of an earlier try of this command was still under way when it was looked for.
-        late = command.draft.unknown and error.constraint_name == _SAME_ID
+        late = command.draft.unknown and error.constraint_name == JOB_ID
         created = _created_before(command, start_uow) if late else None
         if created is None:
             raise

@@ -10,6 +10,7 @@ from uuid import UUID
 from attrs import evolve, frozen
 
 from heimdex.domain.asset import NewAsset
+from heimdex.domain.constraints import ASSET_URI
 from heimdex.domain.errors import InvalidInput, UniqueViolation
 from heimdex.domain.job import Job
 from heimdex.domain.json_text import JsonValue, canonical
@@ -63,7 +64,7 @@ class AssetBuffer:
         self._run.check_held()
         asset = NewAsset.of(uri, media_type=media_type, size=size, sha256=sha256, metadata=metadata)
         if asset.uri in self._run.assets:
-            raise UniqueViolation("uq_asset_org_job_uri")
+            raise UniqueViolation(ASSET_URI)
         if len(self._run.assets) == MAX_ASSETS:
             raise InvalidInput(
                 "assets", MAX_ASSETS + 1, f"add at most {MAX_ASSETS:,}, and let child jobs add the others"
