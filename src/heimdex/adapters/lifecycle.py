@@ -36,6 +36,11 @@ class LivingUnitOfWork(UnitOfWork, Generic[Transaction]):
     @abstractmethod
     def _close(self, transaction: Transaction) -> None: ...
 
+    @property
+    def is_open(self) -> bool:
+        """Whether its block has been entered and not yet left."""
+        return self._transaction is not None
+
     def open_transaction(self) -> Transaction:
         """Return the transaction, for the repositories.
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from heapq import nlargest
 from threading import Condition
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 from uuid import UUID
 
 from attrs import define, evolve, field, fields_dict
@@ -96,6 +96,18 @@ class Rows:
             setattr(self, table, getattr(other, table))
 
 
+class Turns(Protocol):
+    """How users of a store take turns: as with a `threading.Condition`, unless a simulator gives something else."""
+
+    def __enter__(self) -> object: ...
+
+    def __exit__(self, *error: object) -> object: ...
+
+    def wait_for(self, predicate: Callable[[], bool], timeout: float | None = None) -> object: ...
+
+    def notify_all(self) -> None: ...
+
+
 class MemoryStore:
     """The tables. Every Job that goes in or out is a copy, so that nobody holds an alias of a row.
 
@@ -110,6 +122,7 @@ class MemoryStore:
         *,
         lock_timeout: timedelta = timedelta(seconds=5),
         between: Callable[[], None] = lambda: None,
+        turns: Turns | None = None,
     ) -> None:
         self.clock = clock
         self.between = between
@@ -117,7 +130,7 @@ class MemoryStore:
         self.queued: list[Place] = []
         self.running: set[UUID] = set()
         self._lock_timeout = lock_timeout
-        self._changed = Condition()
+        self._changed: Turns | Condition = turns or Condition()
         self._owners: dict[Hashable, object] = {}
         self._locked: dict[object, list[Hashable]] = {}
 

@@ -27,7 +27,7 @@ from heimdex.service_layer.pace import SECONDS_AHEAD, Pace, Timer, WorkerSetting
 from heimdex.service_layer.ports import Clock, Inbox, Runner, Wakeups
 from heimdex.service_layer.run import Run
 from heimdex.service_layer.running import run_async_function, run_function
-from heimdex.service_layer.runs import STOPPING, WAITED, Runs
+from heimdex.service_layer.runs import NOT_STARTED, STOPPING, WAITED, Runs
 
 NO_SLOT_LEFT = 1
 
@@ -180,18 +180,30 @@ class Worker:
     # What runs outside the loop
 
     def _work(self, run: Run) -> None:
-        if not run.take_turn():
+        began = self._may_begin(run)
+        if began is None:
             return
-        run.started_at = began = self._now()
         outcome = run_function(self._jobs.get(run.job.type), self._context(run))
         self._tools.inbox.put(partial(self._take_back, run, outcome, self._now() - began))
 
     async def _work_async(self, run: Run) -> None:
-        if not run.take_turn():
+        began = self._may_begin(run)
+        if began is None:
             return
-        run.started_at = began = self._now()
         outcome = await run_async_function(self._jobs.get(run.job.type), self._context(run))
         self._tools.inbox.put(partial(self._take_back, run, outcome, self._now() - began))
+
+    def _may_begin(self, run: Run) -> float | None:
+        """Return when the function of a run begins, by the monotonic clock; None if it must not."""
+        if not run.take_turn():
+            return None
+        now = self._now()
+        if now >= run.lease_ends:
+            # This process stood still before it came to it, and somebody else may have the job by now.
+            self._tools.inbox.put(partial(self._take_back, run, NOT_STARTED, 0.0))
+            return None
+        run.started_at = now
+        return now
 
     def _context(self, run: Run) -> JobContext:
         return JobContext(run, partial(self._create_children, run), self._jobs.checked)

@@ -1,0 +1,49 @@
+"""The simulator itself: runs that repeat, faults that happen, failures that are found and made smaller."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from heimdex.testing.simulator.plan import plan_of
+from heimdex.testing.simulator.running import run_one, simulate
+from tests.simulation.traffic import scenario_of
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_some_seeds_show_no_violation() -> None:
+    totals = simulate(scenario_of, range(40))
+
+    assert totals.runs == 40
+    assert (totals.fewest_actors or 0) >= 4
+    assert (totals.fewest_calls or 0) >= 200
+    assert (totals.fewest_jobs or 0) >= 10
+    assert totals.fewest_organisations == 3
+    assert totals.quiet == 0
+
+
+def test_a_seed_gives_the_same_trace_in_every_process() -> None:
+    program = (
+        "from tests.simulation.simulate import *; logging.disable(logging.CRITICAL)\n"
+        "print(*run_one(scenario_of, plan_of(7), traced=True).trace, sep='\\n')"
+    )
+    traces = [
+        subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=ROOT,
+            env=os.environ | {"PYTHONHASHSEED": hash_seed, "PYTHONPATH": os.pathsep.join(["src", "."])},
+            capture_output=True,
+            check=True,
+        ).stdout
+        for hash_seed in ("1", "2")
+    ]
+
+    assert traces[0] == traces[1]
+    assert len(traces[0].splitlines()) > 200
+
+
+def test_another_seed_is_another_run() -> None:
+    first, second = (run_one(scenario_of, plan_of(seed), traced=True) for seed in (1, 2))
+
+    assert first.trace != second.trace
