@@ -1,5 +1,7 @@
 """The test kit: an application in memory, a clock that stands still, jobs that run in the thread of the test.
 
+`simulate` runs workers and callers under faults in simulated time; it needs the extra `simulation`.
+
 See docs/how-to/test-your-jobs.md.
 """
 
@@ -12,9 +14,13 @@ if TYPE_CHECKING:
     from heimdex.testing.databases import database
     from heimdex.testing.draining import crash, drain, run_out
     from heimdex.testing.simulation import SimulatedApplication, application
+    from heimdex.testing.simulator.machine import end_process, take
+    from heimdex.testing.simulator.plan import Scenario
+    from heimdex.testing.simulator.running import simulate
     from heimdex.testing.statements import assert_statements
 
 __all__ = [
+    "Scenario",
     "SimulatedApplication",
     "SimulatedClock",
     "application",
@@ -25,10 +31,14 @@ __all__ = [
     "crash",
     "database",
     "drain",
+    "end_process",
     "run_out",
+    "simulate",
+    "take",
 ]
 
 _MODULES = {
+    "Scenario": "simulator.plan",
     "SimulatedApplication": "simulation",
     "SimulatedClock": "clock",
     "application": "simulation",
@@ -39,7 +49,10 @@ _MODULES = {
     "crash": "draining",
     "database": "databases",
     "drain": "draining",
+    "end_process": "simulator.machine",
     "run_out": "draining",
+    "simulate": "simulator.running",
+    "take": "simulator.machine",
 }
 
 if not TYPE_CHECKING:  # so that a misspelt name stays an error of types
