@@ -88,6 +88,21 @@ def test_a_row_whose_version_lags_is_passed_over_by_an_expiry_one_by_one(store: 
     assert [status(store, job) for job in (bad, good)] == [Status.RUNNING, Status.QUEUED]
 
 
+def test_a_page_one_by_one_looks_at_no_more_rows_than_its_limit(store: SqlHarness) -> None:
+    bad, good = create(store, priority=9), create(store)
+    claim(store, 2)
+    write_past_heimdex(store, "version = 1", bad)
+    store.advance(LEASE)
+
+    with store.unit_of_work(SYSTEM) as uow:
+        first = uow.jobs.expire_one_by_one(limit=1)
+    with store.unit_of_work(SYSTEM) as uow:
+        second = uow.jobs.expire_one_by_one(limit=1, after=first.passed_over[-1])
+
+    assert (first.jobs, first.passed_over) == ((), (bad.id,))
+    assert ([job.id for job in second.jobs], second.passed_over) == ([good.id], ())
+
+
 def test_a_job_whose_backoff_is_no_backoff_can_fail_for_good_but_not_be_retried(store: SqlHarness) -> None:
     create(store)
     [held] = claim(store, 1)

@@ -53,3 +53,13 @@ def test_leases_that_have_run_out_are_ended(store: StoreHarness) -> None:
 
     assert ([job.id for job in answer.jobs], answer.passed_over) == ([job.id for job in jobs[:2]], ())
     assert [stored(store, job).status for job in jobs] == [Status.QUEUED, Status.QUEUED, Status.RUNNING]
+
+
+def test_a_sweep_one_by_one_goes_on_after_the_last_id_of_the_page_before(store: StoreHarness) -> None:
+    jobs = [running(store) for _ in range(4)]
+    store.advance(LEASE)
+    with store.unit_of_work(SYSTEM) as uow:
+        page = uow.jobs.expire_one_by_one(limit=2, after=jobs[0].id)
+
+    assert [job.id for job in page.jobs] == [jobs[1].id, jobs[2].id]
+    assert [stored(store, jobs[n]).status for n in (0, 3)] == [Status.RUNNING, Status.RUNNING]

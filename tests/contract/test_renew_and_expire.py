@@ -211,3 +211,17 @@ def test_the_clock_of_the_database_decides_even_when_it_goes_back(store: StoreHa
     assert stored(store, held).lease_until == START + timedelta(seconds=20)
     store.set_time(START + timedelta(seconds=20))
     assert [job.id for job in expire(store)] == [held.id]
+
+
+def test_a_sweep_goes_on_after_the_last_id_of_the_page_before(store: StoreHarness) -> None:
+    jobs = [running(store) for _ in range(4)]
+    store.advance(LEASE)
+
+    with store.unit_of_work(SYSTEM) as uow:
+        second = uow.jobs.expire(limit=2, after=jobs[0].id)
+    with store.unit_of_work(SYSTEM) as uow:
+        third = uow.jobs.expire(limit=2, after=jobs[2].id)
+
+    assert [job.id for job in second] == [jobs[1].id, jobs[2].id]
+    assert [job.id for job in third] == [jobs[3].id]
+    assert [job.id for job in expire(store)] == [jobs[0].id]

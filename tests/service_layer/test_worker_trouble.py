@@ -8,6 +8,7 @@ from heimdex.domain.commands import (
     ClaimJobs,
     CreateChildren,
     ExpireLeases,
+    ExpireOneByOne,
     FinishJobs,
     MarkWorkerSeen,
     RenewLeases,
@@ -337,6 +338,43 @@ def test_claims_and_expiries_go_on_one_by_one_when_a_batch_fails_for_one_row(err
 
     assert ledger.triggers(due) == [Trigger.CREATE, Trigger.CLAIM, Trigger.SUCCEED]
     assert Trigger.EXPIRE in ledger.triggers(left)
+
+
+def test_pages_of_rows_that_cannot_be_written_hide_no_expired_job_behind_them(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ledger = HandLedger(registry(nothing=nothing))
+    bad = ledger.create_many(NewJob("nothing") for _ in range(250))
+    left = ledger.create("nothing")
+    for job_id in [*bad, left]:
+        ledger.claim_elsewhere(job_id)
+    for job_id in bad:
+        ledger.spoil(job_id)
+    ledger.advance(timedelta(seconds=31))
+    worker = HandWorker(ledger)
+    worker.settle()
+    # Again from the first at the next sweep.
+    worker.pass_time(6)
+
+    assert Trigger.EXPIRE in ledger.triggers(left)
+    assert ledger.faults.begun[ExpireOneByOne] == 6
+    assert ledger.faults.begun[MarkWorkerSeen] == 2
+    assert "100 jobs cannot be written and are passed over" in caplog.text
+
+
+def test_a_sweep_that_the_database_interrupts_goes_on_where_it_was() -> None:
+    ledger = HandLedger(registry(nothing=nothing))
+    ids = ledger.create_many(NewJob("nothing") for _ in range(150))
+    for job_id in ids:
+        ledger.claim_elsewhere(job_id)
+    ledger.advance(timedelta(seconds=31))
+    ledger.faults.plan(ExpireLeases, None, before_commit(LOST))
+    worker = HandWorker(ledger, settings=WorkerSettings(queues=frozenset({"others"})))
+    worker.settle()
+    worker.pass_time(4)
+
+    assert [Trigger.EXPIRE in ledger.triggers(job_id) for job_id in ids] == [True] * 150
+    assert ledger.faults.begun[ExpireLeases] == 3
 
 
 def test_an_error_of_ours_in_one_duty_costs_no_lease(caplog: pytest.LogCaptureFixture) -> None:

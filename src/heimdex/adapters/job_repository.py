@@ -151,14 +151,17 @@ class SqlAlchemyJobRepository(DecidingJobRepository):
             statement = statement.where(job_table.c.id > after)
         return self._located(statement)
 
-    def _lock_expired(self, limit: int) -> Located:
-        return self._located(
+    def _lock_expired(self, after: UUID | None, limit: int) -> Located:
+        statement = (
             select(Job)
             .where(job_table.c.status == Status.RUNNING, job_table.c.lease_until <= self._database.now())
             .order_by(job_table.c.id)
             .limit(limit)
             .with_for_update(skip_locked=True)
         )
+        if after is not None:
+            statement = statement.where(job_table.c.id > after)
+        return self._located(statement)
 
     def _insert(self, changes: Sequence[Change]) -> Collection[UUID]:
         # In the order of keys, since an insert waits for another transaction's insert of the same key.

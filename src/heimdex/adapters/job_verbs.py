@@ -34,7 +34,7 @@ from heimdex.domain.scope import Scope, Tenant
 from heimdex.domain.transitions import CANCELABLE, RETRIABLE, Status, Trigger
 from heimdex.service_layer.ports import MAX_LISTED, Ids, JobRepository, Random, Specify
 
-# One by one, so many more rows are looked at, since some of them cannot be written.
+# Claimed one by one, so many more rows are looked at, since some of them cannot be written.
 _PASSED_OVER = 100
 
 _SHORTEST_LEASE = timedelta(milliseconds=1)
@@ -87,8 +87,8 @@ class DecidingJobRepository(JobRepository):
         """Lock the first jobs among `which` in one of `statuses`, by id above `after`, waiting for other holders."""
 
     @abstractmethod
-    def _lock_expired(self, limit: int) -> Located:
-        """Lock running rows whose lease has run out, in the order of ids, passing over locked ones."""
+    def _lock_expired(self, after: UUID | None, limit: int) -> Located:
+        """Lock running rows whose lease has run out, by id above `after`, passing over locked ones."""
 
     @abstractmethod
     def _insert(self, changes: Sequence[Change]) -> Collection[UUID]:
@@ -282,20 +282,18 @@ class DecidingJobRepository(JobRepository):
             self._record(lost, jobs)
         return kept
 
-    def expire(self, *, limit: int) -> list[Job]:
-        now, jobs = self._lock_expired(check_whole("limit", limit, 0, MAX_LISTED))
+    def expire(self, *, limit: int, after: UUID | None = None) -> list[Job]:
+        now, jobs = self._lock_expired(after, check_whole("limit", limit, 0, MAX_LISTED))
         changes = [self._change(job, job.expire(), now) for job in jobs.values()]
         self._write(changes)
         self._wake_for(jobs.values(), now)
         return list(jobs.values())
 
-    def expire_one_by_one(self, *, limit: int) -> OneByOne:
-        now, jobs = self._lock_expired(check_whole("limit", limit, 0, MAX_LISTED) + _PASSED_OVER)
+    def expire_one_by_one(self, *, limit: int, after: UUID | None = None) -> OneByOne:
+        now, jobs = self._lock_expired(after, check_whole("limit", limit, 0, MAX_LISTED))
         expired: list[Job] = []
         passed_over: list[UUID] = []
         for job in jobs.values():
-            if len(expired) == limit:
-                break
             try:
                 with self._all_or_nothing():
                     self._write([self._change(job, job.expire(), now)])

@@ -119,14 +119,16 @@ class MemoryJobRepository(DecidingJobRepository):
         now, jobs = self._lock(found)
         return now, {job_id: job for job_id, job in jobs.items() if wanted(job)}
 
-    def _lock_expired(self, limit: int) -> Located:
+    def _lock_expired(self, after: UUID | None, limit: int) -> Located:
         now = self._now()
 
         def expired(job: Job) -> bool:
             return job.lease_until is not None and job.lease_until <= now
 
         with self._store.reading():
-            running = sorted(self._store.running | self._writes().jobs.keys())
+            running = sorted(
+                job_id for job_id in self._store.running | self._writes().jobs.keys() if after is None or job_id > after
+            )
             candidates = self._first(iter(running), expired, limit + self._store.locked_things())
         return now, self._lock_free(candidates, expired, limit)
 

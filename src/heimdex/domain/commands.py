@@ -190,9 +190,10 @@ class FindCancelRequests(Command[frozenset[Hold]]):
 
 @frozen(kw_only=True)
 class ExpireLeases(Command[list[Job]]):
-    """End runs whose lease has run out, at most `limit`."""
+    """End runs whose lease has run out, at most `limit`, with ids above `after`."""
 
     limit: int
+    after: UUID | None = None
 
 
 @frozen(kw_only=True)
@@ -200,6 +201,7 @@ class ExpireOneByOne(Command[OneByOne]):
     """End runs whose lease has run out where a batch failed for one of them, which is passed over."""
 
     limit: int
+    after: UUID | None = None
 
 
 @frozen(kw_only=True)

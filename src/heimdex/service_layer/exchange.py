@@ -76,6 +76,8 @@ class Exchange:
         self._reporting = Timer(_REPORT_SECONDS, now)
         self._cancels = Timer(_CANCEL_SECONDS, now)
         self._sweep = Timer(settings.sweep.total_seconds(), now)
+        # Up to which id the sweep under way has looked: rows that cannot be written must not hide those behind them.
+        self._swept_to: UUID | None = None
         self._poll = Timer(settings.poll.total_seconds(), now)
         self._complaints = Timer(_COMPLAINT_SECONDS, now)
         # A command whose commit has an unknown outcome: what it would have written, and what to do if it was.
@@ -173,19 +175,16 @@ class Exchange:
         now = self._clock.monotonic()
         if not self._sweep.is_due(now):
             return
-        self._bus.handle(
-            MarkWorkerSeen(
-                scope=self._scope,
-                worker=self._worker_id,
-                name=self._name,
-                types=self._jobs.types,
-                queues=self._settings.queues or frozenset(),
-            )
-        )
-        expired = self._expired()
-        for job in expired:
+        if self._swept_to is None:
+            self._mark_seen()
+        page = self._expire_after(self._swept_to)
+        for job in page.jobs:
             self._log.warning("job %s was left by its worker and is now %s", job.id, job.status)
-        if len(expired) < _EXPIRED_AT_ONCE:
+        looked_at = [job.id for job in page.jobs] + list(page.passed_over)
+        if len(looked_at) == _EXPIRED_AT_ONCE:
+            self._swept_to = max(looked_at)
+        else:
+            self._swept_to = None
             self._sweep.restart(now)
 
     def claim(self, room: int) -> None:
@@ -208,13 +207,25 @@ class Exchange:
         except HeimdexError as error:
             self._log.warning("this worker stays on record until it is seen as dead: %s", error)
 
-    def _expired(self) -> Sequence[Job]:
+    def _mark_seen(self) -> None:
+        self._bus.handle(
+            MarkWorkerSeen(
+                scope=self._scope,
+                worker=self._worker_id,
+                name=self._name,
+                types=self._jobs.types,
+                queues=self._settings.queues or frozenset(),
+            )
+        )
+
+    def _expire_after(self, after: UUID | None) -> OneByOne:
         try:
-            return self._bus.handle(ExpireLeases(scope=self._scope, limit=_EXPIRED_AT_ONCE))
+            expired = self._bus.handle(ExpireLeases(scope=self._scope, limit=_EXPIRED_AT_ONCE, after=after))
         except OF_ONE_ROW as error:
-            answer = self._bus.handle(ExpireOneByOne(scope=self._scope, limit=_EXPIRED_AT_ONCE))
+            answer = self._bus.handle(ExpireOneByOne(scope=self._scope, limit=_EXPIRED_AT_ONCE, after=after))
             self._pass_over(answer, error)
-            return answer.jobs
+            return answer
+        return OneByOne(tuple(expired), ())
 
     def _claim(self, command: type[ClaimingCommand[Answer]], room: int, now: float) -> Answer:
         asked = command(

@@ -157,12 +157,12 @@ def find_cancel_requests(command: FindCancelRequests, *, start_uow: StartUnitOfW
 
 def expire_leases(command: ExpireLeases, *, start_uow: StartUnitOfWork) -> list[Job]:
     with start_uow(command.scope) as uow:
-        return uow.jobs.expire(limit=command.limit)
+        return uow.jobs.expire(limit=command.limit, after=command.after)
 
 
 def expire_one_by_one(command: ExpireOneByOne, *, start_uow: StartUnitOfWork) -> OneByOne:
     with start_uow(command.scope) as uow:
-        return uow.jobs.expire_one_by_one(limit=command.limit)
+        return uow.jobs.expire_one_by_one(limit=command.limit, after=command.after)
 
 
 def mark_worker_seen(command: MarkWorkerSeen, *, start_uow: StartUnitOfWork) -> None:

@@ -235,15 +235,18 @@ class JobRepository(ABC):
         """Return those of the holds that are in force and whose job somebody asked to cancel. Nothing is written."""
 
     @abstractmethod
-    def expire(self, *, limit: int) -> list[Job]:
+    def expire(self, *, limit: int, after: UUID | None = None) -> list[Job]:
         """End the runs whose lease has run out by the database's clock, at most `limit`, in the order of ids.
 
         Rows locked by another unit of work are passed over.
+
+        Args:
+            after: the highest id that the page before looked at; a page that looks at fewer than `limit` is the last.
         """
 
     @abstractmethod
-    def expire_one_by_one(self, *, limit: int) -> OneByOne:
-        """End runs as `expire` does, each for itself: a row that cannot be written is passed over."""
+    def expire_one_by_one(self, *, limit: int, after: UUID | None = None) -> OneByOne:
+        """End runs as `expire` does, each for itself: a row that cannot be written is passed over, and counts."""
 
 
 class AssetRepository(ABC):
