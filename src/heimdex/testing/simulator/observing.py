@@ -17,6 +17,7 @@ from heimdex.domain.fold import explains
 from heimdex.domain.job import MAX_CRASHES, WORKER_LOST, Hold, Job
 from heimdex.domain.results import Created
 from heimdex.domain.transitions import END_STATUSES, Status, Trigger
+from heimdex.domain.verification import check
 
 _HOLDERS = frozenset({Trigger.SUCCEED, Trigger.FAIL, Trigger.SNOOZE, Trigger.RELEASE, Trigger.PROGRESS, Trigger.LOG})
 _BACK = frozenset({Trigger.RETRY, Trigger.SNOOZE, Trigger.RELEASE})
@@ -158,8 +159,8 @@ class Observer:
                 "history_rewritten", f"job {after.id} had {self._lengths[after.id]} events, now {len(history)}"
             )
         self._lengths[after.id] = len(history)
-        if different := explains(after, history):
-            self.violate("row_differs", f"job {after.id}: {', '.join(different)}")
+        for finding in check(after, history):
+            self.violate(finding.rule, f"job {finding.job_id}, event {finding.seq}: {finding.text}")
 
     # Callers and job functions
 
@@ -200,12 +201,15 @@ class Observer:
 
     # The end
 
-    def came_to_rest(self, jobs: Collection[Job]) -> None:
+    def came_to_rest(self, jobs: Collection[Job], histories: Mapping[UUID, Sequence[JobEvent]]) -> None:
         """Take in what is there when everything should have ended."""
         there = {job.id for job in jobs}
         for job_id in sorted(self._acknowledged - there):
             self.violate("lost", f"job {job_id} was acknowledged and is not there")
         for job in jobs:
+            # By the fold that the adapters use: what was checked after each commit has a model of its own.
+            if different := explains(job, histories[job.id]):
+                self.violate("row_differs", f"job {job.id}: {', '.join(different)}")
             if job.status not in END_STATUSES:
                 self.violate(
                     "stuck", f"job {job.id} ({job.type}) is {job.status}, attempt {job.attempt}, {job.payload_json}"

@@ -131,8 +131,8 @@ class Simulation:
 
     def _end(self) -> None:
         """Ask every worker to stop, and look at what is there then."""
-        jobs = list(self.ledger.store.rows.jobs.values())
-        self.observer.came_to_rest(jobs)
+        rows = self.ledger.store.rows
+        self.observer.came_to_rest(list(rows.jobs.values()), rows.events)
         for host in self._clients:
             if not host.done:
                 self.observer.violate("client_stuck", host.name)
