@@ -39,6 +39,7 @@ from heimdex.service_layer.ports import (
     Clock,
     Files,
     Ids,
+    NoRenewer,
     Random,
     Schema,
     Sleep,
@@ -127,6 +128,9 @@ class Application:
         settings = evolve(worker_settings(self.settings), queues=None if queues is None else frozenset(queues))
         # What the loop asks for must not wait for what job functions do; a statement leaves time to renew a lease.
         start_uow, close = self.store.reserve(settings.lease / 3)
+        most = max(settings.batch, slots)
+        # It takes the machine's time, so that with another clock the loop renews all by itself.
+        on_time = isinstance(self.clock, SystemClock)
         tools = WorkerTools(
             bus=MessageBus(bound_handlers(start_uow), ids=self.ids, retry=once),
             patient_bus=self.patient_bus,
@@ -134,6 +138,9 @@ class Application:
             inbox=QueueInbox(),
             runner=ThreadRunner(slots),
             wakeups=self.wakeups,
+            renewer=self.store.renewer(lease=settings.lease, every=settings.renew, most=most)
+            if on_time
+            else NoRenewer(),
             close=close,
         )
         return Worker(self.ids(), name or f"{socket.gethostname()}:{os.getpid()}", self.jobs, settings, tools)

@@ -13,6 +13,7 @@ import pytest
 import heimdex.bootstrap
 from heimdex.adapters.database import EngineSettings
 from heimdex.adapters.memory_ledger import MemoryLedger
+from heimdex.adapters.renewing import ProcessRenewer
 from heimdex.adapters.sql_store import SqlStore
 from heimdex.bootstrap import JOBS_GROUP, Application, bootstrap, discover_jobs, drive_jobs
 from heimdex.config import Settings
@@ -23,6 +24,7 @@ from heimdex.domain.scope import System, Tenant
 from heimdex.domain.transitions import Status
 from heimdex.service_layer.job_context import JobContext
 from heimdex.service_layer.job_registry import JobRegistry
+from heimdex.service_layer.ports import NoRenewer
 from tests.stores import START, HandClock
 
 TENANT = Tenant(UUID(int=1), actor="user@example.com")
@@ -247,3 +249,30 @@ def test_without_the_extra_there_are_no_drive_jobs(missing: str, monkeypatch: py
     monkeypatch.setattr(heimdex.bootstrap, "find_spec", lambda name: None if name == missing else name)
 
     assert drive_jobs().types == frozenset()
+
+
+# Renewals
+
+
+def _renewer(app: Application) -> object:
+    worker = app.worker()
+    worker.close()
+    return worker._tools.renewer
+
+
+def test_leases_in_a_database_are_renewed_beside_the_worker(tmp_path: Path) -> None:
+    with bootstrap(Settings(database_url=f"sqlite:///{tmp_path}/ledger.db"), jobs=registry) as app:
+        app.schema.upgrade()
+        assert isinstance(_renewer(app), ProcessRenewer)
+
+
+def test_with_a_clock_that_is_not_the_machines_the_loop_renews(tmp_path: Path) -> None:
+    settings = Settings(database_url=f"sqlite:///{tmp_path}/ledger.db")
+    with bootstrap(settings, jobs=registry, clock=HandClock()) as app:
+        app.schema.upgrade()
+        assert isinstance(_renewer(app), NoRenewer)
+
+
+def test_in_memory_the_loop_renews() -> None:
+    with memory(registry) as app:
+        assert isinstance(_renewer(app), NoRenewer)

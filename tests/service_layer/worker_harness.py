@@ -18,7 +18,7 @@ from heimdex.adapters.memory_store import MemoryStore
 from heimdex.adapters.wakeups import LocalWakeups
 from heimdex.bootstrap import bound_handlers
 from heimdex.domain.asset import Asset
-from heimdex.domain.job import Job
+from heimdex.domain.job import Hold, Job
 from heimdex.domain.new_job import NewJob
 from heimdex.domain.scope import System, Tenant
 from heimdex.domain.transitions import Status, Trigger
@@ -26,7 +26,7 @@ from heimdex.service_layer.job_context import JobContext
 from heimdex.service_layer.job_registry import JobRegistry
 from heimdex.service_layer.message_bus import MessageBus
 from heimdex.service_layer.pace import WorkerSettings
-from heimdex.service_layer.ports import Inbox, Runner, Specify
+from heimdex.service_layer.ports import Inbox, NoRenewer, Renewer, Runner, Specify
 from heimdex.service_layer.retry import RetryPolicy, RetryTransient, once
 from heimdex.service_layer.worker import Worker, WorkerTools
 from tests.service_layer.faults import Faults
@@ -254,6 +254,36 @@ class HandLedger:
         self.expire_elsewhere(job_id)
 
 
+class HandRenewer(Renewer):
+    """Renews when the test says so, as the process beside a worker does it."""
+
+    def __init__(self, ledger: HandLedger) -> None:
+        self.until: dict[Hold, float] = {}
+        self.closed = False
+        self._ledger = ledger
+        self._renewed_at: dict[Hold, float] = {}
+
+    def renew(self, lease: timedelta = timedelta(seconds=30)) -> None:
+        now = self._ledger.clock.monotonic()
+        holds = [hold for hold, until in self.until.items() if now < until]
+        in_force = [hold for hold in holds if self._ledger.job(hold.job_id).hold == hold]
+        with self._ledger.store.unit_of_work(SYSTEM) as uow:
+            uow.jobs.renew(in_force, lease=lease)
+        self._renewed_at |= dict.fromkeys(in_force, now)
+
+    def add(self, hold: Hold, *, until: float) -> None:
+        self.until[hold] = until
+
+    def remove(self, hold: Hold) -> None:
+        del self.until[hold]
+
+    def renewed_at(self, hold: Hold) -> float | None:
+        return self._renewed_at.get(hold)
+
+    def close(self) -> None:
+        self.closed = True
+
+
 class HandWorker:
     """A worker on a ledger. With a clock of its own, its time passes together with the ledger's."""
 
@@ -264,6 +294,7 @@ class HandWorker:
         slots: int = 2,
         settings: WorkerSettings | None = None,
         clock: HandClock | None = None,
+        renewer: Renewer | None = None,
         close: Callable[[], None] = lambda: None,
     ) -> None:
         self.ledger = ledger
@@ -282,6 +313,7 @@ class HandWorker:
                 inbox=self.inbox,
                 runner=self.runner,
                 wakeups=ledger.wakeups,
+                renewer=renewer or NoRenewer(),
                 close=close,
             ),
         )

@@ -30,6 +30,7 @@ SOMETIMES = (
     "a job was given back",
     "a job was retried by hand",
     "a lease expired",
+    "a lease was renewed from beside its worker",
     "a lock was waited for",
     "a running job was canceled",
     "a stale write was refused",

@@ -3,7 +3,7 @@
 import os
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
@@ -94,6 +94,10 @@ class Database(ABC):
     @abstractmethod
     def take_part(self, connection: Connection, scope: Scope) -> Callable[[], None]:
         """Make a caller's transaction ready for a savepoint that works in a scope; returns what takes that back."""
+
+    @abstractmethod
+    def renewing(self, lease: timedelta, login: Login | None) -> Mapping[str, Any]:
+        """Return what a process beside a worker needs to know to renew leases here, connected as this login."""
 
     def end(self, session: Session) -> None:
         session.close()

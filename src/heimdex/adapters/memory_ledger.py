@@ -10,7 +10,18 @@ from heimdex.adapters.memory_store import MemoryStore
 from heimdex.adapters.memory_views import open_memory_views
 from heimdex.domain.errors import CapabilityMissing
 from heimdex.domain.scope import Scope
-from heimdex.service_layer.ports import Duty, RolesMade, Schema, SchemaState, StartUnitOfWork, Store, Views, Wakeups
+from heimdex.service_layer.ports import (
+    Duty,
+    NoRenewer,
+    Renewer,
+    RolesMade,
+    Schema,
+    SchemaState,
+    StartUnitOfWork,
+    Store,
+    Views,
+    Wakeups,
+)
 
 _STATE = SchemaState(current="memory", head="memory")
 
@@ -53,6 +64,9 @@ class MemoryLedger(Store):
 
     def reserve(self, _: timedelta) -> tuple[StartUnitOfWork, Callable[[], None]]:
         return self.unit_of_work, self.close
+
+    def renewer(self, *, lease: timedelta, every: timedelta, most: int) -> Renewer:
+        return NoRenewer()
 
     def views(self, scope: Scope) -> AbstractContextManager[Views]:
         return open_memory_views(self._store, scope)

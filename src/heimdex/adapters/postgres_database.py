@@ -1,11 +1,12 @@
 """PostgreSQL through psycopg2: its engine as we want it, its clock, its transactions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, cast
 
 import psycopg2
+from attrs import evolve
 from psycopg2.extensions import TRANSACTION_STATUS_INERROR
 from sqlalchemy import Connection, Insert, Interval, create_engine, func, literal, select
 from sqlalchemy.dialects import postgresql
@@ -17,24 +18,21 @@ from sqlalchemy.sql.elements import ColumnElement
 from heimdex.adapters.columns import UtcDateTime
 from heimdex.adapters.database import Database, EngineSettings
 from heimdex.adapters.orm import job_table
+from heimdex.adapters.renewing_statements import on_postgres
 from heimdex.adapters.roles import ORGANISATION
 from heimdex.adapters.scoping import carrying
+from heimdex.adapters.wall import Login
 from heimdex.domain.errors import InvalidInput
 from heimdex.domain.scope import Scope, System, Tenant
 
 _MAY_BE_MISSING = True
 _UNTIL_THE_END = True
+_RENEWING = System(actor="heimdex", reason="a worker's leases are of every organisation")
 _CLOCK = System(actor="heimdex", reason="the database's clock belongs to no organisation")
 
 
 class Postgres(Database):
     def __init__(self, url: URL, settings: EngineSettings) -> None:
-        limits = {
-            "statement_timeout": settings.statement_timeout,
-            "lock_timeout": settings.lock_timeout,
-            "idle_in_transaction_session_timeout": settings.statement_timeout * 2,
-        }
-        options = " ".join(f"-c {name}={limit // timedelta(milliseconds=1)}" for name, limit in limits.items())
         engine = create_engine(
             url,
             pool_size=settings.pool_size,
@@ -44,11 +42,7 @@ class Postgres(Database):
             pool_pre_ping=True,
             hide_parameters=True,
             echo=settings.echo,
-            connect_args={
-                "application_name": settings.application_name,
-                "options": f"{options} -c timezone=UTC",
-                "connect_timeout": int(settings.connect_timeout.total_seconds()),
-            },
+            connect_args=_arguments(settings),
         )
         super().__init__(engine, settings)
 
@@ -91,9 +85,36 @@ class Postgres(Database):
             name(scope.org_id.hex)
         return partial(name, named)
 
+    def renewing(self, lease: timedelta, login: Login | None) -> Mapping[str, Any]:
+        longest = lease / 3
+        settings = evolve(
+            self.settings,
+            statement_timeout=min(longest, self.settings.statement_timeout),
+            lock_timeout=min(longest, self.settings.lock_timeout),
+            # libpq takes one second for two.
+            connect_timeout=min(max(longest, timedelta(seconds=2)), self.settings.connect_timeout),
+        )
+        words = "" if login is None or login.missing else login.words(_RENEWING)
+        return on_postgres(self.engine.url, self.engine.dialect, _arguments(settings), lease, words)
+
     @property
     def _read_only(self) -> dict[str, Any]:
         return {"postgresql_readonly": True}
+
+
+def _arguments(settings: EngineSettings) -> dict[str, Any]:
+    """Return the arguments of a connection, over those of the URL."""
+    limits = {
+        "statement_timeout": settings.statement_timeout,
+        "lock_timeout": settings.lock_timeout,
+        "idle_in_transaction_session_timeout": settings.statement_timeout * 2,
+    }
+    options = " ".join(f"-c {name}={limit // timedelta(milliseconds=1)}" for name, limit in limits.items())
+    return {
+        "application_name": settings.application_name,
+        "options": f"{options} -c timezone=UTC",
+        "connect_timeout": int(settings.connect_timeout.total_seconds()),
+    }
 
 
 def _name_organisation(connection: Connection, scope: Scope, name: str) -> None:

@@ -1,10 +1,11 @@
 """A store on PostgreSQL or SQLite: units of work and views of one database, its schema looked at before first use."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from logging import getLogger
 from threading import Lock
+from typing import Any
 
 from attrs import evolve
 from sqlalchemy.engine import make_url
@@ -15,6 +16,7 @@ from heimdex.adapters.job_verbs import Tools
 from heimdex.adapters.joining import JoinedUnitOfWork, join
 from heimdex.adapters.orm import map_domain
 from heimdex.adapters.postgres_database import Postgres
+from heimdex.adapters.renewing import ProcessRenewer
 from heimdex.adapters.schema import Schema
 from heimdex.adapters.sqlite_database import Sqlite
 from heimdex.adapters.unit_of_work import SqlAlchemyUnitOfWork
@@ -22,7 +24,7 @@ from heimdex.adapters.views import open_views
 from heimdex.adapters.wall import Login
 from heimdex.domain.errors import InvalidSetting
 from heimdex.domain.scope import Scope
-from heimdex.service_layer.ports import Clock, StartUnitOfWork, Store, Views, Wakeups
+from heimdex.service_layer.ports import Clock, Renewer, StartUnitOfWork, Store, Views, Wakeups
 
 _URL_REMEDY = "give postgresql://user@host/database, sqlite:///file.db or memory://"
 
@@ -69,6 +71,14 @@ class SqlStore(Store):
         )
         apart = SqlStore(self._url, settings, clock=self._clock, tools=self._tools, wakeups=self._wakeups)
         return apart.unit_of_work, apart.close
+
+    def renewer(self, *, lease: timedelta, every: timedelta, most: int) -> Renewer:
+        def instructions() -> Mapping[str, Any]:
+            # Whether the wall stands is known only then.
+            _, login = self._schema.look()
+            return self.database.renewing(lease, login)
+
+        return ProcessRenewer(instructions, every=every, most=most)
 
     @contextmanager
     def views(self, scope: Scope) -> Iterator[Views]:

@@ -2,7 +2,7 @@
 
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, cast
 
@@ -17,7 +17,9 @@ from heimdex.adapters.columns import UtcDateTime
 from heimdex.adapters.database import Database, EngineSettings, after_fork
 from heimdex.adapters.database_errors import translated
 from heimdex.adapters.orm import job_table
+from heimdex.adapters.renewing_statements import on_sqlite
 from heimdex.adapters.scoping import carrying
+from heimdex.adapters.wall import Login
 from heimdex.domain.errors import TransientDatabaseError
 from heimdex.domain.scope import Scope
 from heimdex.service_layer.ports import Clock
@@ -83,6 +85,9 @@ class Sqlite(Database):
         if not cast("sqlite3.Connection", connection.connection.driver_connection).in_transaction:
             connection.execute(carrying(text("BEGIN IMMEDIATE"), scope))
         return lambda: None
+
+    def renewing(self, lease: timedelta, login: Login | None) -> Mapping[str, Any]:
+        return on_sqlite(self.engine.url, self.engine.dialect, min(lease / 3, self.settings.lock_timeout), lease)
 
     def end(self, session: Session) -> None:
         try:

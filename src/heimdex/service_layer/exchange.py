@@ -104,17 +104,15 @@ class Exchange:
         self._sweep.postpone(until)
 
     def renew(self) -> None:
+        """Renew what nobody else has renewed in time, and find out what was lost."""
         now = self._clock.monotonic()
         if not self._renewal.is_due(now):
             return
-        if self._runs.held:
-            # The leases run from when the database answers, so not before now.
-            lease = self._settings.lease
-            kept = self._bus.handle(RenewLeases(scope=self._scope, holds=list(self._runs.held), lease=lease))
-            for hold in kept:
-                self._runs.held[hold].lease_ends = now + lease.total_seconds()
-            self._runs.lose([run for hold, run in self._runs.held.items() if hold not in kept])
-        self._renewal.restart(now)
+        if due := self._runs.due_for_renewal(self._renewal.every, now):
+            kept = self._bus.handle(RenewLeases(scope=self._scope, holds=due, lease=self._settings.lease))
+            self._runs.prolong(kept, now)
+            self._runs.lose([self._runs.held[hold] for hold in due if hold not in kept])
+        self._renewal.restart(self._runs.renewed_first(now))
 
     def settle(self) -> None:
         """Find out what became of a commit whose outcome was unknown, so that nothing is said or asked for twice."""
@@ -242,6 +240,8 @@ class Exchange:
         return answer
 
     def _take(self, draft: Draft, now: float) -> None:
+        # A claim that was in doubt may be older than what the next renewal was reckoned from.
+        self._renewal.due_at = min(self._renewal.due_at, now + self._renewal.every)
         for job in draft.jobs:
             self._runs.add(job, lease_ends=now + self._settings.lease.total_seconds(), claimed_at=now)
 

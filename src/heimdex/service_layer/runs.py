@@ -13,7 +13,11 @@ from heimdex.domain.errors import shown
 from heimdex.domain.job import Hold, Job
 from heimdex.domain.outcomes import Fail, Outcome, Release, Snooze
 from heimdex.domain.results import Ending, Report
+from heimdex.service_layer.ports import NoRenewer, Renewer
 from heimdex.service_layer.run import AS_REQUESTED, Run
+
+WAITING_SECONDS = 10.0
+"""What waits here for a slot longer than that is given back."""
 
 STOPPING = Release("the worker stops")
 NOT_STARTED = Release("its lease ran out before it was started")
@@ -24,6 +28,8 @@ SUSPECT_WAITED = Snooze(timedelta(minutes=1))
 
 @define(eq=False)
 class Runs:
+    _lease: float
+    _renewer: Renewer = field(factory=NoRenewer)
     # By hold, since the same job may be claimed again before its first run here is known to be lost.
     held: dict[Hold, Run] = field(factory=dict, init=False)
     # Functions that go on after their hold has ended: each takes a slot until it returns.
@@ -48,6 +54,29 @@ class Runs:
     def add(self, job: Job, *, lease_ends: float, claimed_at: float) -> None:
         run = Run.of(job, lease_ends=lease_ends, claimed_at=claimed_at)
         self.held[run.hold] = run
+        # If this loop hangs from now on, the lease runs out once it would have ended the run. It may have waited for a
+        # slot until the second time that those which wait are looked at.
+        self._renewer.add(run.hold, until=lease_ends + 2 * WAITING_SECONDS + job.timeout.total_seconds())
+
+    def due_for_renewal(self, every: float, now: float) -> list[Hold]:
+        """Return the holds to renew so that no renewal gets older than `every`: none while the renewer keeps up.
+
+        Those that would be due soon are renewed with the first, so that they are few statements.
+        """
+        for run in self.held.values():
+            self._see_renewal(run)
+        if self.renewed_first(now) + every > now:
+            return []
+        return [hold for hold, run in self.held.items() if run.lease_ends - self._lease + every / 2 <= now]
+
+    def renewed_first(self, now: float) -> float:
+        """Return when the hold was renewed or claimed for which that was longest ago; now if there is none."""
+        return min((run.lease_ends - self._lease for run in self.held.values()), default=now)
+
+    def prolong(self, holds: Iterable[Hold], asked_at: float) -> None:
+        """Take in that leases were renewed by the loop. They run from when the database answered, so not before."""
+        for hold in holds:
+            self.held[hold].lease_ends = asked_at + self._lease
 
     def cancelable(self, since: float) -> list[Hold]:
         """Return the holds that began then or before and that nobody is known to want canceled."""
@@ -91,7 +120,7 @@ class Runs:
             if run.deadline is not None and now >= run.deadline:
                 self._leave(run)
                 self._end(run, Fail("timeout", f"it ran longer than {run.job.timeout}"))
-            elif now >= run.lease_ends:
+            elif now >= run.lease_ends and now >= self._see_renewal(run):
                 lost.append(run)
         self.give_back(lost, NOT_STARTED)
         self.lose([run for run in lost if run.held])
@@ -134,6 +163,13 @@ class Runs:
             self._leave(run)
             self._end(run, STOPPING)
 
+    def _see_renewal(self, run: Run) -> float:
+        """Take over what the renewer did for a run; return when its lease ends."""
+        renewed_at = self._renewer.renewed_at(run.hold)
+        if renewed_at is not None:
+            run.lease_ends = max(run.lease_ends, renewed_at + self._lease)
+        return run.lease_ends
+
     def _end(self, run: Run, outcome: Outcome) -> None:
         """Keep what became of a run until it is written."""
         self._let_go(run)
@@ -144,6 +180,7 @@ class Runs:
         # From now on its function may write nothing.
         run.held = False
         del self.held[run.hold]
+        self._renewer.remove(run.hold)
 
     def _leave(self, run: Run) -> None:
         """Part from the function of a run, whether it has started or never will."""

@@ -11,7 +11,7 @@ from datetime import timedelta
 from functools import partial
 from uuid import UUID
 
-from attrs import frozen
+from attrs import field, frozen
 
 from heimdex.domain.commands import CreateChildren
 from heimdex.domain.errors import DatabaseError, HeimdexError
@@ -24,18 +24,16 @@ from heimdex.service_layer.job_context import JobContext
 from heimdex.service_layer.job_registry import JobRegistry
 from heimdex.service_layer.message_bus import MessageBus
 from heimdex.service_layer.pace import SECONDS_AHEAD, Pace, Timer, WorkerSettings
-from heimdex.service_layer.ports import Clock, Inbox, Runner, Wakeups
+from heimdex.service_layer.ports import Clock, Inbox, NoRenewer, Renewer, Runner, Wakeups
 from heimdex.service_layer.run import Run
 from heimdex.service_layer.running import run_async_function, run_function
-from heimdex.service_layer.runs import NOT_STARTED, STOPPING, WAITED, Runs
+from heimdex.service_layer.runs import NOT_STARTED, STOPPING, WAITED, WAITING_SECONDS, Runs
 
 NO_SLOT_LEFT = 1
 
 _AT_ONCE = timedelta(0)
 # After a failure of the database nothing is asked of it for so long.
 _TROUBLE_SECONDS = 1.0
-# What waits here for a slot longer than that is given back.
-_WAITING_SECONDS = 10.0
 # What could not be written so long after the grace is left to the reaper of another worker.
 _LAST_SECONDS = 2.0
 
@@ -56,6 +54,7 @@ class WorkerTools:
     inbox: Inbox
     runner: Runner
     wakeups: Wakeups
+    renewer: Renewer = field(factory=NoRenewer)
     close: Callable[[], None] = lambda: None
 
 
@@ -73,7 +72,7 @@ class Worker:
         self._jobs = jobs
         self._settings = settings
         self._tools = tools
-        self._runs = Runs()
+        self._runs = Runs(settings.lease.total_seconds(), tools.renewer)
         self._pace = Pace(slots=tools.runner.slots, most=max(settings.batch, tools.runner.slots))
         self._exchange = Exchange(
             worker_id=worker_id,
@@ -85,7 +84,7 @@ class Worker:
             runs=self._runs,
         )
         now = tools.clock.monotonic()
-        self._waiting = Timer(_WAITING_SECONDS, now + _WAITING_SECONDS)
+        self._waiting = Timer(WAITING_SECONDS, now + WAITING_SECONDS)
         self._quiet_until = now
         self._stop_at: float | None = None
         self._no_slot_since: float | None = None
@@ -133,6 +132,7 @@ class Worker:
         self._closed = True
         self._unsubscribe()
         self._tools.runner.close()
+        self._tools.renewer.close()
         self._exchange.sign_off()
         self._tools.close()
 

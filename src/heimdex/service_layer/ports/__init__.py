@@ -1,7 +1,7 @@
 """The ports: what the service layer needs from outside. Adapters and tests implement them."""
 
 from heimdex.service_layer.ports.files import Files, FoundFile, MediaTypes
-from heimdex.service_layer.ports.machine import Clock, Ids, Inbox, Random, Runner, Sleep, Wakeups
+from heimdex.service_layer.ports.machine import Clock, Ids, Inbox, NoRenewer, Random, Renewer, Runner, Sleep, Wakeups
 from heimdex.service_layer.ports.repositories import (
     MAX_LISTED,
     WORKER_KEPT_FOR,
@@ -41,10 +41,12 @@ __all__ = [
     "JobRepository",
     "MaintenanceRepository",
     "MediaTypes",
+    "NoRenewer",
     "OpenViews",
     "Page",
     "QueueRepository",
     "Random",
+    "Renewer",
     "RolesMade",
     "Runner",
     "Schema",

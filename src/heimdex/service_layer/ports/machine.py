@@ -1,9 +1,11 @@
-"""The machine that this runs on: time, chance, ids, and where a worker waits and runs code."""
+"""The machine that this runs on: time, chance, ids, where a worker waits and runs code, who renews its leases."""
 
 from collections.abc import Callable, Collection, Coroutine
 from datetime import datetime, timedelta
 from typing import Protocol, TypeAlias
 from uuid import UUID
+
+from heimdex.domain.job import Hold
 
 Ids: TypeAlias = Callable[[], UUID]
 """Draws a new UUIDv7; later ones of one process sort after earlier ones."""
@@ -60,3 +62,38 @@ class Runner(Protocol):
 
     def close(self) -> None:
         """Take no more work. What runs is not waited for, and does not keep the process alive."""
+
+
+class Renewer(Protocol):
+    """Prolongs leases from outside this process, where code that keeps the interpreter to itself cannot stall it.
+
+    It may fail in silence: whoever uses it looks at `renewed_at`, and renews by itself what this one does not. Only the
+    worker's loop calls it. Times are those of `Clock.monotonic`.
+    """
+
+    def add(self, hold: Hold, *, until: float) -> None:
+        """Renew a lease from now on, and no longer at `until`, whatever becomes of this process."""
+
+    def remove(self, hold: Hold) -> None:
+        """Renew a lease no longer. One renewal more may be under way."""
+
+    def renewed_at(self, hold: Hold) -> float | None:
+        """Return when the last renewal that succeeded was asked for; None: there was none, or it is not held here."""
+
+    def close(self) -> None: ...
+
+
+class NoRenewer(Renewer):
+    """Leaves all renewals to the worker's loop."""
+
+    def add(self, hold: Hold, *, until: float) -> None:
+        pass
+
+    def remove(self, hold: Hold) -> None:
+        pass
+
+    def renewed_at(self, hold: Hold) -> float | None:  # noqa: ARG002 - the signature of the port
+        return None
+
+    def close(self) -> None:
+        pass

@@ -20,6 +20,7 @@ from heimdex.domain.scope import Scope
 from heimdex.domain.transitions import Status
 from heimdex.domain.waiting import Blocker
 from heimdex.domain.worker import WorkerRecord
+from heimdex.service_layer.ports.machine import Renewer
 from heimdex.service_layer.ports.repositories import (
     MAX_LISTED,
     AssetRepository,
@@ -176,6 +177,12 @@ class Store(Protocol):
 
         Neither a statement there nor a wait for a lock takes longer than `longest`. A store whose writers wait for
         each other in any case returns its own units of work.
+        """
+
+    def renewer(self, *, lease: timedelta, every: timedelta, most: int) -> Renewer:
+        """Return what renews the leases of one worker beside it, at most `most` at a time. It takes the machine's time.
+
+        A lease is renewed before its last renewal is `every` old.
         """
 
     def views(self, scope: Scope) -> AbstractContextManager[Views]: ...

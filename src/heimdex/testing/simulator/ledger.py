@@ -16,9 +16,9 @@ from heimdex.adapters.memory_ledger import MemorySchema
 from heimdex.adapters.memory_store import MemoryStore, Rows
 from heimdex.adapters.memory_views import open_memory_views
 from heimdex.domain.errors import CapabilityMissing, CommitOutcomeUnknown, DatabaseUnavailable, HeimdexError
-from heimdex.domain.job import Job
+from heimdex.domain.job import Hold, Job
 from heimdex.domain.scope import Scope
-from heimdex.service_layer.ports import Specify, StartUnitOfWork, Store, Views
+from heimdex.service_layer.ports import NoRenewer, Renewer, Specify, StartUnitOfWork, Store, Views
 from heimdex.testing.simulator.chance import chance
 from heimdex.testing.simulator.faults import REFUSALS, Fault, Site, error_of
 from heimdex.testing.simulator.fibers import Scheduler, Signal, current_fiber, in_fiber
@@ -89,8 +89,16 @@ class SimulatedLedger(Store):
         with open_memory_views(self.store, scope) as views, simulated_views(views, self) as simulated:
             yield simulated
 
+    def renewer(self, *, lease: timedelta, every: timedelta, most: int) -> Renewer:  # noqa: ARG002 - of the port
+        return NoRenewer()
+
     def close(self) -> None:
         """Nothing is held open."""
+
+    def is_held(self, hold: Hold) -> bool:
+        """Return whether a hold is in force, as the server has it."""
+        row = self.store.rows.jobs.get(hold.job_id)
+        return row is not None and row.hold == hold
 
     # What happens at each call
 

@@ -16,6 +16,7 @@ from heimdex.domain.errors import DatabaseError
 from heimdex.service_layer.job_context import JobContext
 from heimdex.service_layer.job_registry import JobFunction, JobRegistry, RegisteredJob
 from heimdex.service_layer.message_bus import MessageBus
+from heimdex.service_layer.ports import NoRenewer, Renewer
 from heimdex.service_layer.retry import RetryPolicy, RetryTransient, once
 from heimdex.service_layer.worker import Worker, WorkerTools
 from heimdex.testing.simulator.chance import chance
@@ -25,6 +26,7 @@ from heimdex.testing.simulator.ledger import SimulatedLedger
 from heimdex.testing.simulator.machine import ProcessClock, SimulatedInbox, SimulatedRunner
 from heimdex.testing.simulator.observing import Observer, Violation
 from heimdex.testing.simulator.plan import Client, Plan, Scenario
+from heimdex.testing.simulator.renewing import SimulatedRenewer
 from heimdex.testing.simulator.trouble import Host, Trouble
 
 HEALED_SECONDS = 900.0
@@ -193,24 +195,41 @@ class Simulation:
         """Be a worker until it is stopped; the host is done when it was stopped for good."""
         process = cast("Process", host.process)
         worker_id = self.ledger.ids()
+        bus = MessageBus(bound_handlers(self.ledger.unit_of_work), ids=self.ledger.ids, retry=once)
         host.worker = Worker(
             worker_id,
             process.name,
             _ObservedJobs(self._scenario.jobs, self.ledger, self.observer, worker_id),
             self._plan.settings,
             WorkerTools(
-                bus=MessageBus(bound_handlers(self.ledger.unit_of_work), ids=self.ledger.ids, retry=once),
+                bus=bus,
                 patient_bus=self._patient_bus(),
                 clock=ProcessClock(self._scheduler, process),
                 inbox=SimulatedInbox(self._scheduler, process),
                 runner=SimulatedRunner(self._scheduler, process, self._plan.slots),
                 wakeups=self.ledger.wakeups,
+                renewer=self._renewer(worker_id, process, bus),
             ),
         )
         if self._ending:
             host.worker.stop()
         host.worker.run()
         host.done = self._ending
+
+    def _renewer(self, worker_id: UUID, process: Process, bus: MessageBus) -> Renewer:
+        """Return what renews beside a worker; in every third run the loop of the worker does all by itself."""
+        if self._plan.seed % 3 == 0:
+            return NoRenewer()
+        return SimulatedRenewer(
+            worker_id,
+            process,
+            scheduler=self._scheduler,
+            observer=self.observer,
+            bus=bus,
+            is_held=self.ledger.is_held,
+            every=self._plan.settings.renew,
+            lease=self._plan.settings.lease,
+        )
 
     def _act(self, host: Host, client: Client) -> None:
         try:
