@@ -54,8 +54,8 @@ def test_poison_is_buried_after_three_crashes_and_costs_nobody_else_an_attempt()
     others = [job for job in jobs if job not in poison]
     starts = simulation.observer.starts
     assert (len(poison), len(others)) == (JOBS // 100, JOBS - JOBS // 100)
-    assert {(job.status, job.crashes, starts[job.id]) for job in poison} == {
-        (Status.DEAD_LETTER, MAX_CRASHES, MAX_CRASHES)
-    }
+    assert {(job.status, job.crashes) for job in poison} == {(Status.DEAD_LETTER, MAX_CRASHES)}
+    # One of its crashes may have been that of another one beside which it waited.
+    assert {starts[job.id] for job in poison} <= {MAX_CRASHES - 1, MAX_CRASHES}
     assert {(job.status, job.attempt) for job in others} == {(Status.SUCCEEDED, 1)}
     assert max(job.crashes for job in others) < MAX_CRASHES
