@@ -228,9 +228,9 @@ class StoresInLockStep(RuleBasedStateMachine):
     def renew(self, some: list[Job], scope: Scope) -> None:
         self.everywhere(scope, lambda uow: uow.jobs.renew([hold_of(job) for job in some], lease=LEASE))
 
-    @rule(limit=st.integers(0, 3), scope=st.just(WORKER) | orgs.map(tenant))
-    def expire(self, limit: int, scope: Scope) -> None:
-        self.everywhere(scope, lambda uow: uow.jobs.expire(limit=limit))
+    @rule(limit=st.integers(0, 3), after=st.none() | jobs, scope=st.just(WORKER) | orgs.map(tenant))
+    def expire(self, limit: int, after: UUID | None, scope: Scope) -> None:
+        self.everywhere(scope, lambda uow: uow.jobs.expire(limit=limit, after=after))
 
     @precondition(lambda self: self.something_held)
     @rule(org=orgs, act=st.lists(steps, min_size=1, max_size=4))
