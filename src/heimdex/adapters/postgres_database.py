@@ -95,6 +95,10 @@ class Postgres(Database):
     def _read_only(self) -> dict[str, Any]:
         return {"postgresql_readonly": True}
 
+    @property
+    def _of_one_moment(self) -> dict[str, Any]:
+        return {"isolation_level": "REPEATABLE READ"}
+
 
 def _name_organisation(connection: Connection, scope: Scope, name: str) -> None:
     """Name the organisation of a caller's transaction, until it ends."""
