@@ -42,9 +42,9 @@ class Finding:
 class DriveCheck:
     """What the check found.
 
-    `lost` are files without exactly one job that came to rest in a recorded end; `broken` are jobs whose history
-    Heimdex cannot have written or does not lead to their row, or whose asset is missing. `changed` files are no longer as they were walked: their content
-    cannot be compared. `duplicates` are assets with the content of another one.
+    `lost` are files without exactly one job that came to rest in a recorded end; `broken` are jobs whose history is not
+    legal or does not lead to their row, or whose asset is missing. `changed` files are no longer as they were walked:
+    their content cannot be compared. `duplicates` are assets with the content of another one.
     """
 
     files: int
