@@ -4,6 +4,7 @@
 # make setup      only the environment in .venv             make setup PYTHON=python3.12
 # make mutants    plants known bugs, one at a time, and names the test that catches each; ARGS="fence" for some
 # make simulate   the whole service under faults in simulated time   make simulate SEEDS=20000, make simulate SEED=17
+# make verify-million  `heimdex verify` on a million events, SQLite and PostgreSQL; ARGS="--events 100000" for fewer
 # make lock       requirements.txt anew, keeping the versions in it; make lock ARGS=--upgrade takes the newest
 # make clean      remove .venv and what tools left behind
 
@@ -19,7 +20,7 @@ READY := $(VENV)/ready
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup demo test check mutants idempotency simulate lock clean
+.PHONY: setup demo test check mutants idempotency simulate verify-million lock clean
 .DEFAULT_GOAL := setup
 
 setup: $(READY)
@@ -60,6 +61,9 @@ idempotency: $(READY)
 
 simulate: $(READY)
 	PYTHONPATH=. $(BIN)/python -m tests.simulation.simulate $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),500)) $(ARGS)
+
+verify-million: $(READY)
+	PYTHONPATH=. $(BIN)/python bench/verify_a_million.py $(ARGS)
 
 lock:
 	$(PYTHON) -m venv build/lock

@@ -77,6 +77,8 @@ VIEWING: dict[str, tuple[int, Callable[[Views, UUID], object]]] = {
     "Views.history": (1, lambda views, job_id: views.history(job_id)),
     "Views.histories": (1, lambda views, _: views.histories(FIVE)),
     "Views.history_ids": (1, lambda views, _: views.history_ids()),
+    # The rows, and the histories.
+    "Views.ledger": (2, lambda views, _: [*views.ledger()]),
     "Views.assets": (1, lambda views, _: views.assets(FIVE)),
     "Views.refusals": (1, lambda views, job_id: views.refusals(job_id)),
     "Views.workers": (1, lambda views, _: views.workers()),

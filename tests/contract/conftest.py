@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from heimdex.domain.fold import explains
+from heimdex.domain.verification import check
 from tests.contract.steps import SYSTEM, every_job
 from tests.stores import StoreHarness
 
@@ -17,4 +18,5 @@ def histories_explain_their_rows(store: StoreHarness) -> Iterator[None]:
         histories = views.histories([job.id for job in jobs])
     for job in jobs:
         assert explains(job, histories[job.id]) == ()
+        assert check(job, histories[job.id]) == []
         assert {event.org_id for event in histories[job.id]} == {job.org_id}

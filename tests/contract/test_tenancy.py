@@ -143,6 +143,7 @@ IN_VIEWS: dict[str, Callable[[Views, Foreign], object]] = {
     "Views.history": lambda views, their: views.history(their.held.id),
     "Views.histories": lambda views, their: views.histories([their.held.id, their.waiting.id]),
     "Views.history_ids": lambda views, _: views.history_ids(),
+    "Views.ledger": lambda views, _: [*views.ledger()],
     "Views.assets": lambda views, their: views.assets([their.held.id]),
     "Views.refusals": lambda views, their: views.refusals(their.ended.id),
     "Views.workers": lambda views, _: views.workers(),

@@ -33,6 +33,7 @@ from heimdex.domain.outcomes import Cancel, Fail, Outcome, Progress, Release, Sn
 from heimdex.domain.results import Ending, Note, Report
 from heimdex.domain.scope import Scope, System, Tenant
 from heimdex.domain.transitions import END_STATUSES, Status
+from heimdex.domain.verification import check
 from heimdex.service_layer.ports import UnitOfWork
 from tests.stores import START, StoreHarness
 
@@ -346,6 +347,7 @@ def ledger(
 
 def check_history(job: Job, events: Sequence[JobEvent]) -> None:
     assert explains(job, events) == ()
+    assert check(job, events) == []
     assert [event.seq for event in events] == list(range(1, job.version + 1))
     assert {event.org_id for event in events} == {job.org_id}
     assert (job.status in END_STATUSES) == (job.finished_at is not None)

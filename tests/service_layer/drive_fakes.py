@@ -18,7 +18,7 @@ from heimdex.domain.transitions import Status
 from heimdex.domain.waiting import Blocker
 from heimdex.domain.worker import WorkerRecord
 from heimdex.service_layer.drive import INGEST, INGEST_FILE, drive_jobs
-from heimdex.service_layer.ports import MAX_LISTED, Files, FoundFile, MediaTypes, Page, Statistics, Views
+from heimdex.service_layer.ports import MAX_LISTED, Files, FoundFile, MediaTypes, Page, Recorded, Statistics, Views
 from tests.service_layer.worker_harness import TENANT, HandLedger, HandWorker
 
 TOP = "file:///srv/data"
@@ -190,6 +190,10 @@ class LossyViews(Views):
 
     def assets(self, job_ids: Collection[UUID]) -> Mapping[UUID, tuple[Asset, ...]]:
         return {job_id: self.recorded.get(job_id, ()) for job_id in job_ids}
+
+    def ledger(self, *, after: UUID | None = None) -> Iterator[Recorded]:
+        for job_id in self.history_ids(after=after):
+            yield Recorded(job_id, self.find(job_id), self.history(job_id))
 
     def refusals(self, job_id: UUID) -> int:
         return 0

@@ -12,6 +12,7 @@ from heimdex.testing import (
     application,
     assert_created,
     assert_history,
+    assert_ledger,
     assert_nothing_created,
 )
 from tests.testing.kit import ORG, OTHER_ORG, Welcome, create, sign_up
@@ -199,3 +200,27 @@ def test_an_unknown_job_and_an_unknown_trigger_are_told_apart(app: SimulatedAppl
         assert_history(app, UUID(int=1), ["create"])
     with pytest.raises(InvalidInput, match="'created' is not accepted; give some of create, claim"):
         assert_history(app, UUID(int=1), ["created"])
+
+
+def test_a_ledger_that_jobs_have_written_is_sound(app: SimulatedApplication) -> None:
+    sign_up(app, "a")
+    app.run_out()
+
+    assert_ledger(app)
+    assert_ledger(app, org_id=ORG)
+
+
+def test_a_ledger_that_was_written_past_heimdex_shows_what_is_wrong_with_it() -> None:
+    with application() as app:
+        job = create(app, "mail.welcome")
+        memory: Any = app.store
+        memory._store.rows.jobs[job.id].priority = 7
+
+        with pytest.raises(AssertionError) as raised:
+            assert_ledger(app)
+        assert_ledger(app, org_id=OTHER_ORG)
+
+    assert message_of(raised) == [
+        "the ledger is not sound (1 findings):",
+        f"  row_differs: job {job.id}: its history does not lead to its priority",
+    ]

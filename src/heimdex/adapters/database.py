@@ -52,6 +52,7 @@ class Database(ABC):
     def __init__(self, engine: Engine, settings: EngineSettings) -> None:
         self.engine = engine
         self._reader = engine.execution_options(**self._read_only)
+        self._beholder = engine.execution_options(**self._read_only, **self._of_one_moment)
         self.settings = settings
         translate_errors(engine)
         guard(engine)
@@ -108,9 +109,19 @@ class Database(ABC):
         with self._session(self._reader, scope) as session:
             yield session
 
+    @contextmanager
+    def beholding(self, scope: Scope) -> Iterator[Session]:
+        """Give a session of a scope that can only read, and sees one moment in all its statements."""
+        with self._session(self._beholder, scope) as session:
+            yield session
+
     @property
     @abstractmethod
     def _read_only(self) -> dict[str, Any]: ...
+
+    @property
+    @abstractmethod
+    def _of_one_moment(self) -> dict[str, Any]: ...
 
     def close(self) -> None:
         self.engine.dispose()

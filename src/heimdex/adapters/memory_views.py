@@ -21,7 +21,7 @@ from heimdex.domain.scope import Scope, System
 from heimdex.domain.transitions import Status
 from heimdex.domain.waiting import MOST_AHEAD, Blocker, Surroundings, blockers, blockers_of_other, queued_by
 from heimdex.domain.worker import WorkerRecord
-from heimdex.service_layer.ports import MAX_LISTED, WORKER_ALIVE_FOR, Page, Statistics, Views
+from heimdex.service_layer.ports import MAX_LISTED, WORKER_ALIVE_FOR, Page, Recorded, Statistics, Views
 
 
 @contextmanager
@@ -118,6 +118,17 @@ class MemoryViews(Views):
         with self._rows() as rows:
             ids = sorted(job_id for job_id in rows.events if after is None or job_id > after)
             return [job_id for job_id in ids if self._history(rows, job_id)][:limit]
+
+    def ledger(self, *, after: UUID | None = None) -> Iterator[Recorded]:
+        with self._rows() as rows:
+            ids = sorted(job_id for job_id in rows.jobs.keys() | rows.events if after is None or job_id > after)
+        for job_id in ids:
+            with self._rows() as rows:
+                job = rows.jobs.get(job_id)
+                seen = evolve(job) if job is not None and visible(self._scope, job.org_id) else None
+                events = [event for event in rows.events.get(job_id, ()) if visible(self._scope, event.org_id)]
+            if seen is not None or events:
+                yield Recorded(job_id, seen, events)
 
     def assets(self, job_ids: Collection[UUID]) -> Mapping[UUID, tuple[Asset, ...]]:
         check_whole("number of job ids", len(job_ids), 0, MAX_LISTED)

@@ -101,6 +101,10 @@ class Postgres(Database):
     def _read_only(self) -> dict[str, Any]:
         return {"postgresql_readonly": True}
 
+    @property
+    def _of_one_moment(self) -> dict[str, Any]:
+        return {"isolation_level": "REPEATABLE READ"}
+
 
 def _arguments(settings: EngineSettings) -> dict[str, Any]:
     """Return the arguments of a connection, over those of the URL."""

@@ -99,6 +99,10 @@ class Sqlite(Database):
     def _read_only(self) -> dict[str, Any]:
         return {_READ_ONLY: True}
 
+    @property
+    def _of_one_moment(self) -> dict[str, Any]:
+        return {}  # every transaction of SQLite is
+
     def _forget_writers(self) -> None:
         # Threads of one process queue here: waiting for SQLite's own lock is by polling, slow and unfair.
         self._writer = threading.Lock()

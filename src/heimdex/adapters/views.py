@@ -8,6 +8,7 @@ from sqlalchemy import func, literal, select, tuple_
 from sqlalchemy.orm import Session
 
 from heimdex.adapters.database import Database
+from heimdex.adapters.ledger_pages import LedgerPages
 from heimdex.adapters.orm import (
     EVERY_ORGANISATION,
     erasure_table,
@@ -30,7 +31,7 @@ from heimdex.domain.scope import Scope, System, Tenant
 from heimdex.domain.transitions import Status
 from heimdex.domain.waiting import MOST_AHEAD, Blocker, Surroundings, blockers, blockers_of_other, queued_by
 from heimdex.domain.worker import WorkerRecord
-from heimdex.service_layer.ports import MAX_LISTED, WORKER_ALIVE_FOR, Page, Statistics, Views
+from heimdex.service_layer.ports import MAX_LISTED, WORKER_ALIVE_FOR, Page, Recorded, Statistics, Views
 
 
 @contextmanager
@@ -182,6 +183,11 @@ class SqlAlchemyViews(Views):
             statement = statement.where(event_table.c.job_id > after)
         with self._asking() as session:
             return list(session.scalars(scoped(limited(statement, limit), self._scope, event_table)))
+
+    def ledger(self, *, after: UUID | None = None) -> Iterator[Recorded]:
+        for recorded in LedgerPages(self._database, self._scope).read(after):
+            self._check_open()
+            yield recorded
 
     def assets(self, job_ids: Collection[UUID]) -> Mapping[UUID, tuple[Asset, ...]]:
         with self._asking() as session:

@@ -1,7 +1,7 @@
 """Whether a stored history is one that Heimdex can have written, and leads to the row beside it."""
 
 from collections.abc import Iterator, Sequence
-from operator import attrgetter
+from operator import itemgetter
 from types import MappingProxyType
 from uuid import UUID
 
@@ -10,7 +10,7 @@ from attrs import frozen
 from heimdex.domain.errors import shown
 from heimdex.domain.job import Job
 from heimdex.domain.json_text import decode_object, digest
-from heimdex.domain.verification_model import ENDS, Detail, Event, Life, milliseconds, time_of, unreadable
+from heimdex.domain.verification_model import ENDS, Detail, Event, Life, id_of, length_of, time_of, unreadable
 from heimdex.domain.verification_rules import EVERY, OF_TRIGGER, rests_in_failed_wrongly
 
 _NOTHING: Detail = MappingProxyType({})
@@ -36,12 +36,26 @@ _CARRIED = (
     "finished_at",
     "cancel_requested_at",
 )
-_LENGTHS = ("backoff_base", "backoff_cap", "timeout")
-# Columns that the model knows by the same name.
-_COUNTED = ("status", "attempt", "crashes")
+# Columns that the model leads to in the row's own form; see `_led_to`.
+_COMPARED = (
+    *_CARRIED,
+    "backoff_base",
+    "backoff_cap",
+    "timeout",
+    "parent_id",
+    "scheduled_at",
+    "status",
+    "attempt",
+    "crashes",
+    "lease_seq",
+    "claimed_by",
+    "version",
+    "updated_at",
+)
 _FENCE = ("lease_seq", "claimed_by")
 
-_carried_by_row = attrgetter(*_CARRIED)
+# Past a mapping, which makes reading an attribute as slow as a rule.
+_of_row = itemgetter(*_COMPARED)
 
 
 @frozen
@@ -136,28 +150,29 @@ def _compare(life: Life, job: Job) -> Iterator[tuple[str, str]]:
 
 
 def _different(life: Life, job: Job) -> Iterator[str]:
-    columns = life.columns
-    row, led_to = _carried_by_row(job), tuple(map(columns.get, _CARRIED))
+    row, led_to = _of_row(vars(job)), _led_to(life)
     if row != led_to:
-        yield from (name for name, one, other in zip(_CARRIED, row, led_to, strict=True) if one != other)
-    yield from (name for name in _LENGTHS if milliseconds(getattr(job, name)) != columns.get(f"{name}_ms"))
-    yield from (name for name in _COUNTED if getattr(job, name) != getattr(life, name))
-    if job.lease_seq != life.lease_seq:
-        yield "lease_seq"
-    if _text(job.claimed_by) != life.worker:
-        yield "claimed_by"
-    if _text(job.parent_id) != columns.get("parent_id"):
-        yield "parent_id"
-    if job.scheduled_at != time_of(columns, "scheduled_at"):
-        yield "scheduled_at"
-    if job.version != life.seq:
-        yield "version"
-    if job.updated_at != life.ts:
-        yield "updated_at"
+        yield from (name for name, one, other in zip(_COMPARED, row, led_to, strict=True) if one != other)
 
 
-def _text(value: UUID | None) -> str | None:
-    return None if value is None else str(value)
+def _led_to(life: Life) -> tuple[object, ...]:
+    """Return what a history leads to, in the order of _COMPARED."""
+    columns = life.columns
+    return (
+        *map(columns.get, _CARRIED),
+        length_of(columns, "backoff_base_ms"),
+        length_of(columns, "backoff_cap_ms"),
+        length_of(columns, "timeout_ms"),
+        id_of(columns.get("parent_id")),
+        time_of(columns, "scheduled_at"),
+        life.status,
+        life.attempt,
+        life.crashes,
+        life.lease_seq,
+        id_of(life.worker),
+        life.seq,
+        life.ts,
+    )
 
 
 def _has_digest(text: str | None, columns: dict[str, object], name: str) -> bool:

@@ -7,6 +7,7 @@ ours.
 
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
+from functools import lru_cache
 from types import MappingProxyType
 from typing import NamedTuple, Protocol, TypeAlias, cast
 from uuid import UUID
@@ -151,73 +152,62 @@ class Life:
             self.crashes = cast("int", detail["crashes"])
 
 
-def _is_text(value: JsonValue) -> bool:
-    return type(value) is str
-
-
-def _is_text_or_none(value: JsonValue) -> bool:
-    return value is None or type(value) is str
-
-
-def _is_whole(value: JsonValue) -> bool:
-    return type(value) is int
-
-
-def _is_number(value: JsonValue) -> bool:
-    return type(value) is int or type(value) is float
-
-
-def _is_id(value: JsonValue) -> bool:
+@lru_cache(1_000)  # few workers claim many jobs
+def is_id(text: str) -> bool:
     try:
-        return type(value) is str and UUID(value) is not None
+        return str(UUID(text)) == text
     except ValueError:
         return False
 
 
-def _is_id_or_none(value: JsonValue) -> bool:
-    return value is None or _is_id(value)
-
-
-def _is_time(value: JsonValue) -> bool:
+def _is_time(text: str) -> bool:
     try:
-        return type(value) is str and datetime.fromisoformat(value).tzinfo is not None
+        return datetime.fromisoformat(text).tzinfo is not None
     except ValueError:
         return False
 
 
-# What a detail may carry for a column, or about a run, and of which kind it is.
-_KINDS: Mapping[str, Callable[[JsonValue], bool]] = MappingProxyType(
+_TEXT: frozenset[type] = frozenset({str})
+_TEXT_OR_NONE: frozenset[type] = frozenset({str, type(None)})
+_WHOLE: frozenset[type] = frozenset({int})
+_NUMBER: frozenset[type] = frozenset({int, float})
+
+# What a detail may carry for a column, or about a run, and of which type it is.
+_TYPES: Mapping[str, frozenset[type]] = MappingProxyType(
     {
-        "type": _is_text,
-        "queue": _is_text,
-        "priority": _is_whole,
-        "max_attempts": _is_whole,
-        "backoff_policy": _is_text,
-        "backoff_base_ms": _is_whole,
-        "backoff_factor": _is_number,
-        "backoff_cap_ms": _is_whole,
-        "backoff_jitter": _is_number,
-        "timeout_ms": _is_whole,
-        "scheduled_at": _is_time,
-        "idempotency_key": _is_text_or_none,
-        "fingerprint": _is_text,
-        "requested_by": _is_text,
-        "parent_id": _is_id_or_none,
-        "payload_sha256": _is_text,
-        "payload_bytes": _is_whole,
-        "result_sha256": _is_text,
-        "result_bytes": _is_whole,
-        "attempt": _is_whole,
-        "crashes": _is_whole,
-        "claimed_by": _is_id,
-        "lease_until": _is_time,
-        "lease_seq": _is_whole,
-        "stage": _is_text_or_none,
-        "progress": _is_whole,
-        "delay_ms": _is_whole,
-        "last_error_code": _is_text,
-        "last_error_message": _is_text,
+        "type": _TEXT,
+        "queue": _TEXT,
+        "priority": _WHOLE,
+        "max_attempts": _WHOLE,
+        "backoff_policy": _TEXT,
+        "backoff_base_ms": _WHOLE,
+        "backoff_factor": _NUMBER,
+        "backoff_cap_ms": _WHOLE,
+        "backoff_jitter": _NUMBER,
+        "timeout_ms": _WHOLE,
+        "scheduled_at": _TEXT,
+        "idempotency_key": _TEXT_OR_NONE,
+        "fingerprint": _TEXT,
+        "requested_by": _TEXT,
+        "parent_id": _TEXT_OR_NONE,
+        "payload_sha256": _TEXT,
+        "payload_bytes": _WHOLE,
+        "result_sha256": _TEXT,
+        "result_bytes": _WHOLE,
+        "attempt": _WHOLE,
+        "crashes": _WHOLE,
+        "claimed_by": _TEXT,
+        "lease_until": _TEXT,
+        "lease_seq": _WHOLE,
+        "stage": _TEXT_OR_NONE,
+        "progress": _WHOLE,
+        "delay_ms": _WHOLE,
+        "last_error_code": _TEXT,
+        "last_error_message": _TEXT,
     }
+)
+_FORMS: Mapping[str, Callable[[str], bool]] = MappingProxyType(
+    {"scheduled_at": _is_time, "lease_until": _is_time, "claimed_by": is_id, "parent_id": is_id}
 )
 
 _RUN = frozenset({"lease_seq", "attempt"})
@@ -271,7 +261,11 @@ def unreadable(event: Event, detail: Detail) -> str | None:
     if not needed <= detail.keys():
         return f"it does not say {', '.join(sorted(needed - detail.keys()))}"
     for key, value in detail.items():
-        if key in _KINDS and not _KINDS[key](value):
+        if key in _TYPES and type(value) not in _TYPES[key]:
+            return f"its {key} cannot be {shown(value)}"
+    for key, is_of_form in _FORMS.items():
+        value = detail.get(key)
+        if type(value) is str and not is_of_form(value):
             return f"its {key} cannot be {shown(value)}"
     return None
 
@@ -284,5 +278,10 @@ def whole_of(detail: Detail, key: str) -> int:
     return cast("int", detail[key])
 
 
-def milliseconds(length: timedelta) -> int:
-    return length // timedelta(milliseconds=1)
+def length_of(detail: Mapping[str, object], key: str) -> timedelta:
+    return timedelta(milliseconds=cast("int", detail[key]))
+
+
+@lru_cache(1_000)
+def id_of(text: object) -> UUID | None:
+    return None if text is None else UUID(str(text))

@@ -8,10 +8,9 @@ from datetime import timedelta
 from math import ceil
 from types import MappingProxyType
 from typing import TypeAlias, cast
-from uuid import UUID
 
 from heimdex.domain.errors import shown
-from heimdex.domain.verification_model import ENDS, MAX_CRASHES, MOVES, Detail, Event, Life, time_of, whole_of
+from heimdex.domain.verification_model import ENDS, MAX_CRASHES, MOVES, Detail, Event, Life, is_id, time_of, whole_of
 
 Rule: TypeAlias = Callable[[Life, Event, Detail], str | None]
 
@@ -132,7 +131,7 @@ def finished_by_another_worker(life: Life, event: Event, detail: Detail) -> str 
     if life.worker is None or event.source is None or not event.source.startswith(_WORKER):
         return None
     holder = event.source.removeprefix(_WORKER)
-    if holder == life.worker or (event.trigger == "cancel" and _by_expiry(detail)) or not _is_id(holder):
+    if holder == life.worker or (event.trigger == "cancel" and _by_expiry(detail)) or not is_id(holder):
         return None
     return f"{event.trigger} by worker {holder}, and worker {life.worker} holds it"
 
@@ -285,13 +284,6 @@ def _leaves_an_end(event: Event) -> bool:
 def _by_expiry(detail: Detail) -> bool:
     """Return whether a cancel took the place of an expiry, which alone counts a crash."""
     return "crashes" in detail
-
-
-def _is_id(text: str) -> bool:
-    try:
-        return str(UUID(text)) == text
-    except ValueError:
-        return False
 
 
 def _differs(name: str, detail: Detail, expected: int) -> str | None:

@@ -18,6 +18,7 @@ from heimdex.domain.job import Job
 from heimdex.domain.job_filter import JobFilter
 from heimdex.domain.json_text import MAX_INTEGER
 from heimdex.domain.transitions import END_STATUSES, Status
+from heimdex.domain.verification import check
 from heimdex.service_layer.drive import INGEST_FILE
 from heimdex.service_layer.ports import Files, FoundFile, Views
 
@@ -41,9 +42,9 @@ class Finding:
 class DriveCheck:
     """What the check found.
 
-    `lost` are files without exactly one job that came to rest in a recorded end; `broken` are jobs whose history does
-    not lead to their row, or whose asset is missing. `changed` files are no longer as they were walked: their content
-    cannot be compared. `duplicates` are assets with the content of another one.
+    `lost` are files without exactly one job that came to rest in a recorded end; `broken` are jobs whose history is not
+    legal or does not lead to their row, or whose asset is missing. `changed` files are no longer as they were walked:
+    their content cannot be compared. `duplicates` are assets with the content of another one.
     """
 
     files: int
@@ -226,6 +227,8 @@ def _broken(page: _Page) -> Iterator[Finding]:
         columns = _unexplained(job, page.histories[job.id])
         if columns:
             yield Finding(str(job.id), f"its history does not lead to its row: {', '.join(columns)}")
+        else:
+            yield from (Finding(str(job.id), f"{one.rule}: {one.text}") for one in check(job, page.histories[job.id]))
         if job.type == INGEST_FILE and job.status is Status.SUCCEEDED and len(page.assets[job.id]) != 1:
             yield Finding(str(job.id), f"it succeeded and has {len(page.assets[job.id])} assets")
     for job_id in sorted(page.history_ids.difference(job.id for job in page.jobs)):

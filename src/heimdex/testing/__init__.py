@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from heimdex.testing.assertions import assert_created, assert_history, assert_nothing_created
+    from heimdex.testing.assertions import assert_created, assert_history, assert_ledger, assert_nothing_created
     from heimdex.testing.clock import SimulatedClock
     from heimdex.testing.databases import database
     from heimdex.testing.draining import crash, drain, run_out
@@ -26,6 +26,7 @@ __all__ = [
     "application",
     "assert_created",
     "assert_history",
+    "assert_ledger",
     "assert_nothing_created",
     "assert_statements",
     "crash",
@@ -44,6 +45,7 @@ _MODULES = {
     "application": "simulation",
     "assert_created": "assertions",
     "assert_history": "assertions",
+    "assert_ledger": "assertions",
     "assert_nothing_created": "assertions",
     "assert_statements": "statements",
     "crash": "draining",

@@ -15,7 +15,9 @@ from heimdex.domain.json_text import canonical
 from heimdex.domain.new_job import NewJob, specify
 from heimdex.domain.rules import check_whole
 from heimdex.domain.transitions import Trigger
-from heimdex.testing.ledger import bounded, history_of, job_of, jobs_of, lines_of, shortened
+from heimdex.domain.verification import Finding
+from heimdex.service_layer.verifying import verify
+from heimdex.testing.ledger import bounded, history_of, job_of, jobs_of, lines_of, scope_of, shortened
 
 _MOST = 1_000_000
 _SHOWN_EVENTS = 30
@@ -106,6 +108,24 @@ def assert_history(app: Application, job_id: UUID, triggers: Sequence[str]) -> t
             lines.append(f"its last error: {job.last_error_code}: {shortened(job.last_error_message or '')}")
         raise AssertionError("\n  ".join(lines))
     return events
+
+
+def assert_ledger(app: Application, *, org_id: UUID | None = None) -> None:
+    """Expect that every history is one that Heimdex can have written and leads to its row, as `heimdex verify` says.
+
+    Args:
+        org_id: None is every organisation.
+    """
+    __tracebackhide__ = True
+    with app.views(scope_of(org_id)) as views:
+        report = verify(views, limit=_MOST)
+    if not report.sound:
+        lines = [f"{finding.rule}: job {finding.job_id}{_at(finding)}: {finding.text}" for finding in report.findings]
+        raise AssertionError("\n  ".join([f"the ledger is not sound ({len(lines)} findings):", *bounded(lines)]))
+
+
+def _at(finding: Finding) -> str:
+    return "" if finding.seq is None else f", event {finding.seq}"
 
 
 @frozen

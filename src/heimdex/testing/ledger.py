@@ -21,7 +21,7 @@ _SHOWN_CHARACTERS = 120
 
 def jobs_of(app: Application, which: JobFilter, *, org_id: UUID | None = None) -> list[Job]:
     """Return every job that the filter accepts, oldest first; `org_id` None is every organisation."""
-    with app.views(_scope(org_id)) as views:
+    with app.views(scope_of(org_id)) as views:
         page = views.page(which, limit=_PAGE)
         found = list(page.jobs)
         while page.next_after is not None:
@@ -31,7 +31,7 @@ def jobs_of(app: Application, which: JobFilter, *, org_id: UUID | None = None) -
 
 
 def job_of(app: Application, job_id: UUID) -> Job:
-    with app.views(_scope(None)) as views:
+    with app.views(scope_of(None)) as views:
         job = views.find(job_id)
     if job is None:
         raise JobNotFound(job_id)
@@ -39,7 +39,7 @@ def job_of(app: Application, job_id: UUID) -> Job:
 
 
 def history_of(app: Application, job_id: UUID) -> tuple[JobEvent, ...]:
-    with app.views(_scope(None)) as views:
+    with app.views(scope_of(None)) as views:
         return views.history(job_id)
 
 
@@ -73,7 +73,7 @@ def shortened(text: str) -> str:
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
 
 
-def _scope(org_id: UUID | None) -> Scope:
+def scope_of(org_id: UUID | None) -> Scope:
     if org_id is None:
         return System(actor=ACTOR, reason="a test looks at the jobs of every organisation")
     return Tenant(org_id, actor=ACTOR)

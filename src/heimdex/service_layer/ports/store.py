@@ -1,7 +1,7 @@
 """Where the ledger is: its units of work, its views and its schema."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from enum import StrEnum
@@ -18,6 +18,7 @@ from heimdex.domain.job_filter import JobFilter
 from heimdex.domain.operations import Erasure, QueueCounts
 from heimdex.domain.scope import Scope
 from heimdex.domain.transitions import Status
+from heimdex.domain.verification_model import Event
 from heimdex.domain.waiting import Blocker
 from heimdex.domain.worker import WorkerRecord
 from heimdex.service_layer.ports.machine import Renewer
@@ -91,6 +92,19 @@ class Statistics:
     unserved_types: tuple[str, ...] = ()
 
 
+@frozen
+class Recorded:
+    """What a ledger holds of one job: its row, None where there is none, and its history in the order of `seq`.
+
+    `unreadable` says why the row or an event cannot be read, in words that hold nothing of it; then neither is here.
+    """
+
+    job_id: UUID
+    job: Job | None
+    events: Sequence[Event]
+    unreadable: str | None = None
+
+
 class Views(ABC):
     """Read-only questions. A view sees what was committed before it asks and locks nothing."""
 
@@ -135,6 +149,14 @@ class Views(ABC):
     @abstractmethod
     def history_ids(self, *, after: UUID | None = None, limit: int = MAX_LISTED) -> list[UUID]:
         """Return ids that have a history, ascending, whether or not their job's row still exists."""
+
+    @abstractmethod
+    def ledger(self, *, after: UUID | None = None) -> Iterator[Recorded]:
+        """Yield every job with its history, by ascending id above `after`, page by page in bounded memory.
+
+        Rows without a history and histories without a row are among them. Each job is as it was at one moment, later
+        ones at later moments; no transaction is open between two pages.
+        """
 
     @abstractmethod
     def assets(self, job_ids: Collection[UUID]) -> Mapping[UUID, tuple[Asset, ...]]:
