@@ -3,6 +3,10 @@
 # make check      format, lint, types, import rules, fast tests
 # make setup      only the environment in .venv             make setup PYTHON=python3.12
 # make mutants    plants known bugs, one at a time, and names the test that catches each; ARGS="fence" for some
+# make poison     jobs that kill their process: only they are buried        make poison STORE=sqlite ARGS="--json"
+# make recovery   100 times kill -9: how long until a job goes on           make recovery ARGS="--kills 10"
+# make restarts   200 workers stopped and replaced while jobs keep coming   make restarts ARGS=--help
+# make renewals   100,000 leases renewed while functions keep the interpreter lock; PostgreSQL only
 # make lock       requirements.txt anew, keeping the versions in it; make lock ARGS=--upgrade takes the newest
 # make clean      remove .venv and what tools left behind
 
@@ -11,6 +15,8 @@ VENV ?= .venv
 # Test processes; 0 runs the tests in the first one, as a debugger needs.
 N ?= 2
 ARGS ?=
+# What a trial runs on: postgres or sqlite.
+STORE ?= postgres
 
 BIN := $(VENV)/bin
 PACKAGES := $(VENV)/packages
@@ -18,7 +24,7 @@ READY := $(VENV)/ready
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup demo test check mutants lock clean
+.PHONY: setup demo test check mutants idempotency poison recovery restarts renewals lock clean
 .DEFAULT_GOAL := setup
 
 setup: $(READY)
@@ -56,6 +62,10 @@ mutants: $(READY)
 
 idempotency: $(READY)
 	PYTHONPATH=. $(BIN)/python bench/idempotent_create.py
+
+# Each starts worker processes on a database of its own, ends in bounded time and exits 1 when a promise is broken.
+poison recovery restarts renewals: $(READY)
+	$(BIN)/python -m tests.trials.$@ --store $(STORE) $(ARGS)
 
 lock:
 	$(PYTHON) -m venv build/lock
