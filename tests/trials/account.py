@@ -40,9 +40,7 @@ class Account:
         found = {
             "lost": [job_id for job_id in self.created if job_id not in self.jobs],
             "with a row that its history does not explain": list(self._unexplained()),
-            "came to an end more or less than once": [
-                job_id for job_id in self.jobs if _ends(self.histories[job_id]) != 1
-            ],
+            "came to an end more than once": [job_id for job_id in self.jobs if _ends(self.histories[job_id]) > 1],
             "started twice in one hold": list(self._started_twice()),
             "started without a claim": list(self._started_unclaimed()),
             "succeeded in the ledger, though their function did not return": list(self._never_returned()),

@@ -4,7 +4,8 @@ import argparse
 import logging
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from inspect import getdoc
 from random import SystemRandom
 from time import monotonic, sleep
@@ -45,7 +46,16 @@ class Watch:
     seconds: float
     bars: Progress = field(factory=progress)
     began: float = field(factory=monotonic)
+    problems: list[str] = field(factory=list, init=False)
     _stands: str = field(default="at the start", init=False)
+
+    @contextmanager
+    def bounded(self) -> Iterator[None]:
+        """Leave the block when the time is over, and keep that as a problem: what was measured is still told."""
+        try:
+            yield
+        except OutOfTime as over:
+            self.problems.append(str(over))
 
     def wait_until(self, holds: Callable[[], object], what: str, *, pause: float = _PAUSE_SECONDS) -> None:
         """Raise OutOfTime when the trial's time is over before something holds."""

@@ -10,7 +10,7 @@ from tests.postgres_server import PostgresServer
 from tests.trials.command import Watch
 from tests.trials.ledger import Ledger, database, opened
 
-PATIENCE = 110.0
+PATIENCE = 500.0
 
 
 @pytest.fixture

@@ -44,10 +44,10 @@ class Plan:
 
 
 class Supervisor:
-    """Keeps so many workers running."""
+    """Keeps so many workers running, and counts those that died by how they ended."""
 
-    def __init__(self, ledger: Ledger, processes: Processes, workers: int) -> None:
-        self.deaths: Counter[int] = Counter()
+    def __init__(self, ledger: Ledger, processes: Processes, workers: int, deaths: Counter[int]) -> None:
+        self._deaths = deaths
         self._ledger = ledger
         self._processes = processes
         self._started = 0
@@ -56,7 +56,7 @@ class Supervisor:
     def look(self) -> None:
         for place, worker in enumerate(self._workers):
             if worker.exit_code is not None:
-                self.deaths[worker.exit_code] += 1
+                self._deaths[worker.exit_code] += 1
                 self._workers[place] = self._start()
 
     def stop(self, watch: Watch) -> Iterator[str]:
@@ -78,8 +78,10 @@ class Supervisor:
 def run(plan: Plan, ledger: Ledger, watch: Watch) -> Report:
     new_jobs = _new_jobs(plan)
     ids = ledger.create(new_jobs)
-    with Processes(ledger.url, ledger.folder, **SETTINGS) as processes:
-        supervisor = Supervisor(ledger, processes, plan.workers)
+    deaths: Counter[int] = Counter()
+    failures: list[str] = []
+    with watch.bounded(), Processes(ledger.url, ledger.folder, **SETTINGS) as processes:
+        supervisor = Supervisor(ledger, processes, plan.workers, deaths)
 
         def all_ended() -> bool:
             supervisor.look()
@@ -88,15 +90,14 @@ def run(plan: Plan, ledger: Ledger, watch: Watch) -> Report:
             return ended >= plan.jobs
 
         watch.wait_until(all_ended, "jobs to end", pause=0.1)
-        seconds = watch.elapsed
-        failures = list(supervisor.stop(watch))
+        failures += supervisor.stop(watch)
     account = Account.of(ledger)
     poison = {job_id for job_id, new in zip(ids, new_jobs, strict=True) if new.type == POISON}
     others = [job_id for job_id in ids if job_id not in poison]
     return Report(
-        {"settings": described(SETTINGS), "seconds": seconds, "workers_died": supervisor.deaths.total()}
+        {"settings": described(SETTINGS), "seconds": watch.elapsed, "workers_died": deaths.total()}
         | _figures(account, poison, others),
-        [*account.disagreements(), *_violations(account, poison, others), *failures],
+        [*watch.problems, *account.disagreements(), *_violations(account, poison, others), *failures],
     )
 
 

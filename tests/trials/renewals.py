@@ -115,7 +115,7 @@ class Renewals:
 def run(plan: Plan, ledger: Ledger, watch: Watch) -> Report:
     ledger.execute(_COUNTING)
     ledger.create(plan.new_jobs())
-    with Processes(ledger.url, ledger.folder, **plan.settings) as processes:
+    with watch.bounded(), Processes(ledger.url, ledger.folder, **plan.settings) as processes:
         # It takes no jobs: it is there to find leases that have run out.
         workers = [processes.start_worker("reaper", "--queue", "elsewhere")]
         watch.wait_until(lambda: "reaper" in ledger.worker_ids(), "the reaper to work", pause=0.1)
@@ -133,7 +133,7 @@ def run(plan: Plan, ledger: Ledger, watch: Watch) -> Report:
 
         watch.wait_until(is_over, "jobs to end", pause=0.5)
     renewals, account = Renewals.of(ledger), Account.of(ledger)
-    return Report(_figures(plan, account, renewals, watch), list(_violations(plan, account, renewals)))
+    return Report(_figures(plan, account, renewals, watch), [*watch.problems, *_violations(plan, account, renewals)])
 
 
 def _figures(plan: Plan, account: Account, renewals: Renewals, watch: Watch) -> dict[str, object]:

@@ -20,7 +20,7 @@ from tests.trials.job_functions import LONG, SHORT
 from tests.trials.ledger import Ledger
 from tests.trials.processes import Process, Processes
 from tests.trials.restarts_report import Restart, figures, violations
-from tests.trials.second_signal import stop_twice
+from tests.trials.second_signal import StoppedTwice, stop_twice
 
 SETTINGS = {"POLL_SECONDS": "0.2", "CONCURRENCY": "4", "BATCH": "100"}
 # What waits while there is less of it than a few workers do in a moment.
@@ -93,7 +93,8 @@ class Fleet:
 def run(plan: Plan, ledger: Ledger, watch: Watch) -> Report:
     settings = SETTINGS | {"GRACE_SECONDS": f"{plan.grace_seconds:g}"}
     restarts: list[Restart] = []
-    with Processes(ledger.url, ledger.folder, **settings) as processes:
+    twice: list[StoppedTwice] = []
+    with watch.bounded(), Processes(ledger.url, ledger.folder, **settings) as processes:
         fleet = Fleet(ledger, processes, watch)
         with producing(ledger, Random(plan.seed)):
             for _ in range(plan.workers):
@@ -104,13 +105,13 @@ def run(plan: Plan, ledger: Ledger, watch: Watch) -> Report:
                 fleet.start()
         watch.wait_until(lambda: not ledger.count(Status.QUEUED, Status.RUNNING), "the last jobs", pause=0.1)
         restarts += [fleet.stop_oldest() for _ in range(plan.workers)]
-        twice = [stop_twice(f"twice-{number}", ledger, processes, watch) for number in range(plan.second_signals)]
+        twice.extend(stop_twice(f"twice-{n}", ledger, processes, watch) for n in range(plan.second_signals))
         if twice:
             processes.start_worker("twice-last", "--queue", "gated")
         watch.wait_until(lambda: ledger.count(*END_STATUSES) == len(ledger.created), "jobs to end", pause=0.1)
     account = Account.of(ledger)
     limits = plan.grace_seconds + plan.exit_seconds, plan.claim_seconds, plan.exit_seconds
-    found = [*account.disagreements(), *violations(account, restarts, twice, *limits)]
+    found = [*watch.problems, *account.disagreements(), *violations(account, restarts, twice, *limits)]
     return Report(figures(account, restarts, twice, settings) | {"seconds": watch.elapsed}, found)
 
 

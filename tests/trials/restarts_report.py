@@ -29,7 +29,7 @@ def figures(
 ) -> dict[str, object]:
     returned = {(start.job_id, start.lease_seq) for start in account.starts if start.stopped_at is not None}
     heard = {(event.job_id, event.detail["lease_seq"]) for event in account.events(Trigger.SUCCEED)}
-    ends = [restart.seconds for restart in restarts]
+    ends = [restart.seconds for restart in restarts] or [0.0]
     return {
         "settings": described(settings),
         "stopped_workers": len(restarts),
@@ -62,7 +62,9 @@ def violations(
     expired = [event.job_id for event in account.events(Trigger.EXPIRE)]
     broken = {
         "did not succeed": [job.id for job in jobs if job.status is not Status.SUCCEEDED],
-        "lost an attempt to a restart": [job.id for job in jobs if job.attempt != 1],
+        "succeeded in another attempt than the first": [
+            job.id for job in jobs if job.status is Status.SUCCEEDED and job.attempt != 1
+        ],
         "count a crash": [job.id for job in jobs if job.crashes],
         "were left until their lease expired": expired,
     }
