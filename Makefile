@@ -5,6 +5,10 @@
 # make mutants    plants known bugs, one at a time, and names the test that catches each; ARGS="fence" for some
 # make simulate   the whole service under faults in simulated time   make simulate SEEDS=20000, make simulate SEED=17
 # make verify-million  `heimdex verify` on a million events, SQLite and PostgreSQL; ARGS="--events 100000" for fewer
+# make poison     jobs that kill their process: only they are buried        make poison STORE=sqlite ARGS="--json"
+# make recovery   100 times kill -9: how long until a job goes on           make recovery ARGS="--kills 10"
+# make restarts   200 workers stopped and replaced while jobs keep coming   make restarts ARGS=--help
+# make renewals   100,000 leases renewed while functions keep the interpreter lock; PostgreSQL only
 # make lock       requirements.txt anew, keeping the versions in it; make lock ARGS=--upgrade takes the newest
 # make clean      remove .venv and what tools left behind
 
@@ -13,6 +17,8 @@ VENV ?= .venv
 # Test processes; 0 runs the tests in the first one, as a debugger needs.
 N ?= 2
 ARGS ?=
+# What a trial runs on: postgres or sqlite.
+STORE ?= postgres
 
 BIN := $(VENV)/bin
 PACKAGES := $(VENV)/packages
@@ -20,7 +26,7 @@ READY := $(VENV)/ready
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup demo test check mutants idempotency simulate verify-million lock clean
+.PHONY: setup demo test check mutants idempotency simulate poison recovery restarts renewals verify-million lock clean
 .DEFAULT_GOAL := setup
 
 setup: $(READY)
@@ -64,6 +70,10 @@ simulate: $(READY)
 
 verify-million: $(READY)
 	PYTHONPATH=. $(BIN)/python bench/verify_a_million.py $(ARGS)
+
+# Each starts worker processes on a database of its own, ends in bounded time and exits 1 when a promise is broken.
+poison recovery restarts renewals: $(READY)
+	$(BIN)/python -m tests.trials.$@ --store $(STORE) $(ARGS)
 
 lock:
 	$(PYTHON) -m venv build/lock

@@ -10,7 +10,9 @@ from heimdex.domain.errors import DatabaseUnavailable, LeaseLost
 from heimdex.domain.new_job import NewJob
 from heimdex.domain.transitions import Status, Trigger
 from heimdex.service_layer.job_context import JobContext
+from heimdex.service_layer.message_bus import MessageBus
 from heimdex.service_layer.pace import WorkerSettings
+from heimdex.service_layer.retry import once
 from tests.service_layer.worker_harness import HandLedger, HandWorker, Payload, nothing, registry
 
 DOWN = DatabaseUnavailable("nobody answers")
@@ -37,6 +39,25 @@ def test_after_a_stop_nothing_is_claimed() -> None:
 
     assert ledger.faults.begun[ClaimJobs] == 0
     assert ledger.job(job_id).status is Status.QUEUED
+
+
+def test_a_stop_that_comes_while_ends_are_written_is_not_followed_by_a_claim() -> None:
+    ledger = HandLedger(registry(nothing=nothing))
+    bus = ledger.bus
+
+    def finish_slowly(command: FinishJobs) -> object:
+        worker.stop()
+        return bus.handle(command)
+
+    ledger.bus = MessageBus(ledger.handlers | {FinishJobs: finish_slowly}, ids=ledger.ids, retry=once)
+    worker = HandWorker(ledger, slots=1)
+    first = ledger.create("nothing")
+    worker.claim()
+    second = ledger.create("nothing")
+    worker.run_until_stopped()
+
+    assert ledger.job(first).status is Status.SUCCEEDED
+    assert ledger.triggers(second) == [Trigger.CREATE]
 
 
 def test_jobs_that_have_not_started_are_given_back_without_spending_an_attempt() -> None:

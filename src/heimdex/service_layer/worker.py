@@ -139,15 +139,19 @@ class Worker:
     def _step(self) -> None:
         inbox = self._tools.inbox
         message = inbox.get(self._patience())
-        while message is not None:
+        if message is not None:
             message()
-            message = inbox.get(_AT_ONCE)
+        self._take_messages()
         self._end_overdue()
         self._talk_to_the_ledger()
         self._start()
         self._see_whether_to_end()
 
     # What comes in through the inbox
+
+    def _take_messages(self) -> None:
+        while (message := self._tools.inbox.get(_AT_ONCE)) is not None:
+            message()
 
     def _wake(self) -> None:
         self._tools.inbox.put(self._become_hungry)
@@ -253,7 +257,7 @@ class Worker:
             self._exchange.finish,
             self._exchange.find_cancels,
             self._exchange.expire,
-            lambda: self._exchange.claim(self._room()),
+            self._claim,
         )
         for duty in duties:
             try:
@@ -267,6 +271,11 @@ class Worker:
                 # The fault of some row, or ours. The other duties go on, or every lease here would be lost.
                 self._log.exception("the ledger refused what this worker asked for, trying again")
                 self._be_quiet()
+
+    def _claim(self) -> None:
+        # The others may have taken long, and after a stop that came meanwhile nothing may be claimed.
+        self._take_messages()
+        self._exchange.claim(self._room())
 
     def _be_quiet(self) -> None:
         self._quiet_until = self._now() + _TROUBLE_SECONDS
