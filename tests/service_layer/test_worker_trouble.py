@@ -362,6 +362,20 @@ def test_pages_of_rows_that_cannot_be_written_hide_no_expired_job_behind_them(
     assert "100 jobs cannot be written and are passed over" in caplog.text
 
 
+def test_a_database_that_nobody_could_write_to_for_long_leaves_holders_the_first_turn() -> None:
+    ledger = HandLedger(registry(nothing=nothing))
+    left = ledger.create("nothing")
+    ledger.claim_elsewhere(left)
+    worker = HandWorker(ledger, settings=WorkerSettings(queues=frozenset({"others"})))
+    worker.settle()
+    ledger.delay(MarkWorkerSeen, timedelta(seconds=31))
+    worker.pass_time(5)
+    worker.pass_time(9)
+    assert Trigger.EXPIRE not in ledger.triggers(left)
+    worker.pass_time(2)
+    assert Trigger.EXPIRE in ledger.triggers(left)
+
+
 def test_a_sweep_that_the_database_interrupts_goes_on_where_it_was() -> None:
     ledger = HandLedger(registry(nothing=nothing))
     ids = ledger.create_many(NewJob("nothing") for _ in range(150))

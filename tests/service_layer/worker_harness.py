@@ -18,6 +18,7 @@ from heimdex.adapters.memory_store import MemoryStore
 from heimdex.adapters.wakeups import LocalWakeups
 from heimdex.bootstrap import bound_handlers
 from heimdex.domain.asset import Asset
+from heimdex.domain.commands import Command
 from heimdex.domain.job import Hold, Job
 from heimdex.domain.new_job import NewJob
 from heimdex.domain.scope import System, Tenant
@@ -190,6 +191,17 @@ class HandLedger:
         retry = RetryTransient(RetryPolicy(), sleep=self.advance, random=lambda: 0.0)
         self.bus = MessageBus(self.handlers, ids=self.ids, retry=once)
         self.patient_bus = MessageBus(self.handlers, ids=self.ids, retry=retry)
+
+    def delay(self, command: type[Command[object]], length: timedelta) -> None:
+        """Let the next command of this kind be answered only after so long."""
+        prompt: Callable[..., object] = self.handlers[command]
+
+        def late(asked: Command[object]) -> object:
+            self.handlers[command] = prompt
+            self.advance(length)
+            return prompt(asked)
+
+        self.handlers[command] = late
 
     def advance(self, length: timedelta) -> None:
         put_forward(self.clock, length)

@@ -175,6 +175,11 @@ class Exchange:
             return
         if self._swept_to is None:
             self._mark_seen()
+            answered_at = self._clock.monotonic()
+            if answered_at - now > self._renewal.every:
+                # Somebody kept others from writing: a holder's renewal may have waited as this has, and goes first.
+                self.hold_off(answered_at + self._renewal.every)
+                return
         page = self._expire_after(self._swept_to)
         for job in page.jobs:
             self._log.warning("job %s was left by its worker and is now %s", job.id, job.status)
