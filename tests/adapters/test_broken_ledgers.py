@@ -49,7 +49,7 @@ class Broken:
 
     def event(self, seq: int, assignments: str) -> None:
         self.execute(
-            f"UPDATE job_event SET {assignments} WHERE job_id = '{self.job_id.hex}' AND seq = {seq}"  # noqa: S608
+            f"UPDATE job_event SET {assignments} WHERE job_id = '{self.job_id.hex}' AND seq = {seq}"  # noqa: S608 - as above
         )
 
     def detail(self, seq: int, **changes: JsonValue) -> None:
@@ -57,7 +57,7 @@ class Broken:
         self.event(seq, f"detail_json = '{text}'")
 
     def events_gone(self, condition: str) -> None:
-        self.execute(f"DELETE FROM job_event WHERE job_id = '{self.job_id.hex}' AND {condition}")  # noqa: S608
+        self.execute(f"DELETE FROM job_event WHERE job_id = '{self.job_id.hex}' AND {condition}")  # noqa: S608 - as above
 
     def row_gone_while_running(self) -> None:
         self.events_gone("seq > 17")

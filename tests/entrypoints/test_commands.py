@@ -35,6 +35,7 @@ COMMANDS = {
     "queue list",
     "queue pause",
     "queue resume",
+    "verify",
     "worker",
     "worker list",
 }
