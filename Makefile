@@ -4,6 +4,7 @@
 # make setup      only the environment in .venv             make setup PYTHON=python3.12
 # make mutants    plants known bugs, one at a time, and names the test that catches each; ARGS="fence" for some
 # make simulate   the whole service under faults in simulated time   make simulate SEEDS=20000, make simulate SEED=17
+# make sweep      every fault at every call of a port, in every use case   make sweep PAIRS=1, make sweep CASE=claim
 # make lock       requirements.txt anew, keeping the versions in it; make lock ARGS=--upgrade takes the newest
 # make clean      remove .venv and what tools left behind
 
@@ -19,7 +20,7 @@ READY := $(VENV)/ready
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup demo test check mutants idempotency simulate lock clean
+.PHONY: setup demo test check mutants idempotency simulate sweep lock clean
 .DEFAULT_GOAL := setup
 
 setup: $(READY)
@@ -60,6 +61,10 @@ idempotency: $(READY)
 
 simulate: $(READY)
 	PYTHONPATH=. $(BIN)/python -m tests.simulation.simulate $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),500)) $(ARGS)
+
+sweep: $(READY)
+	PYTHONPATH=. $(BIN)/python -m tests.simulation.sweep $(if $(PAIRS),--pairs) $(if $(CASE),--case "$(CASE)") \
+	  $(if $(FAULTS),--faults "$(FAULTS)") $(ARGS)
 
 lock:
 	$(PYTHON) -m venv build/lock
