@@ -9,6 +9,7 @@
 # make recovery   100 times kill -9: how long until a job goes on           make recovery ARGS="--kills 10"
 # make restarts   200 workers stopped and replaced while jobs keep coming   make restarts ARGS=--help
 # make renewals   100,000 leases renewed while functions keep the interpreter lock; PostgreSQL only
+# make sweep      every fault at every call of a port, in every use case   make sweep PAIRS=1, make sweep CASE=claim
 # make lock       requirements.txt anew, keeping the versions in it; make lock ARGS=--upgrade takes the newest
 # make clean      remove .venv and what tools left behind
 
@@ -26,7 +27,7 @@ READY := $(VENV)/ready
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup demo test check mutants idempotency simulate poison recovery restarts renewals verify-million lock clean
+.PHONY: setup demo test check mutants idempotency simulate sweep poison recovery restarts renewals verify-million lock clean
 .DEFAULT_GOAL := setup
 
 setup: $(READY)
@@ -74,6 +75,10 @@ verify-million: $(READY)
 # Each starts worker processes on a database of its own, ends in bounded time and exits 1 when a promise is broken.
 poison recovery restarts renewals: $(READY)
 	$(BIN)/python -m tests.trials.$@ --store $(STORE) $(ARGS)
+
+sweep: $(READY)
+	PYTHONPATH=. $(BIN)/python -m tests.simulation.sweep $(if $(PAIRS),--pairs) $(if $(CASE),--case "$(CASE)") \
+	  $(if $(FAULTS),--faults "$(FAULTS)") $(ARGS)
 
 lock:
 	$(PYTHON) -m venv build/lock

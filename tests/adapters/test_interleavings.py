@@ -319,3 +319,17 @@ def test_a_claim_that_waited_has_its_whole_lease(store: StoreHarness) -> None:
         one.commits()
         assert step.result(PATIENCE).lease_until == store.clock.now() + LEASE
         other.commits()
+
+
+@pytest.mark.parametrize("end", [Actor.commits, Actor.rolls_back], ids=["committed", "rolled back"])
+def test_whether_a_claim_was_committed_is_told_once_it_has_ended(
+    store: StoreHarness, end: Callable[[Actor], None]
+) -> None:
+    [job] = create(store, 1)
+    with Actor(store, WORKER) as claiming, Actor(store, WORKER) as looking:
+        claiming.does(claim(1))
+        look = looking.begins(lambda uow: uow.jobs.settled_event(job.id, 2))
+        assert is_waiting(look)
+        end(claiming)
+
+        assert (look.result(PATIENCE) is not None) == (end is Actor.commits)

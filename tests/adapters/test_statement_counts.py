@@ -48,7 +48,7 @@ READING: dict[str, tuple[int, Callable[[UnitOfWork, UUID], object]]] = {
     "JobRepository.get": (1, lambda uow, job_id: uow.jobs.get(job_id)),
     "JobRepository.find_many": (1, lambda uow, _: uow.jobs.find_many(FIVE)),
     "JobRepository.made_by": (1, lambda uow, job_id: uow.jobs.made_by([NewJob("t", id=job_id)])),
-    "JobRepository.event": (1, lambda uow, job_id: uow.jobs.event(job_id, 1)),
+    "JobRepository.settled_event": (2, lambda uow, job_id: uow.jobs.settled_event(job_id, 1)),
     "JobRepository.exists": (1, lambda uow, job_id: uow.jobs.exists(job_id)),
     "JobRepository.with_events": (1, lambda uow, job_id: uow.jobs.with_events(job_id)),
     "JobRepository.list_with_events": (2, lambda uow, _: uow.jobs.list_with_events()),

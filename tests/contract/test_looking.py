@@ -12,9 +12,9 @@ def test_an_event_is_found_by_its_job_and_number(store: StoreHarness) -> None:
     job = running(store)
 
     with store.unit_of_work(SYSTEM) as uow:
-        event = uow.jobs.event(job.id, job.version)
-        assert uow.jobs.event(job.id, job.version + 1) is None
-        assert uow.jobs.event(NOBODY, 1) is None
+        event = uow.jobs.settled_event(job.id, job.version)
+        assert uow.jobs.settled_event(job.id, job.version + 1) is None
+        assert uow.jobs.settled_event(NOBODY, 1) is None
     assert event is not None
     assert (event.seq, event.ts, event.source) == (job.version, job.updated_at, SYSTEM.source)
 
@@ -23,7 +23,7 @@ def test_an_event_of_another_organisation_is_not_found(store: StoreHarness) -> N
     job = create(store)
 
     with store.unit_of_work(THEIRS) as uow:
-        assert uow.jobs.event(job.id, 1) is None
+        assert uow.jobs.settled_event(job.id, 1) is None
 
 
 def test_many_jobs_are_found_by_their_ids(store: StoreHarness) -> None:

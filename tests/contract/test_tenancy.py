@@ -87,7 +87,7 @@ IN_UNIT_OF_WORK: dict[str, Callable[[UnitOfWork, Foreign], object]] = {
     "JobRepository.get": lambda uow, their: uow.jobs.get(their.held.id),
     "JobRepository.find_many": lambda uow, their: uow.jobs.find_many([their.held.id, their.waiting.id]),
     "JobRepository.made_by": lambda uow, their: uow.jobs.made_by([NewJob(TYPE, id=their.waiting.id)]),
-    "JobRepository.event": lambda uow, their: uow.jobs.event(their.held.id, 1),
+    "JobRepository.settled_event": lambda uow, their: uow.jobs.settled_event(their.held.id, 1),
     "JobRepository.claim_one_by_one": lambda uow, _: uow.jobs.claim_one_by_one(
         worker=OTHER_WORKER, types={TYPE}, lease=LEASE, limit=9
     ),

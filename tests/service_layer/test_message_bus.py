@@ -8,7 +8,7 @@ import pytest
 from heimdex.bootstrap import bound_handlers
 from heimdex.domain import commands
 from heimdex.domain.commands import ClaimingCommand, Command, CreateJobs, DraftedCommand, ExpireLeases
-from heimdex.domain.errors import TransientDatabaseError
+from heimdex.domain.errors import CommitOutcomeUnknown, DatabaseError, DatabaseUnavailable, TransientDatabaseError
 from heimdex.domain.job import Job
 from heimdex.domain.new_job import NewJob
 from heimdex.domain.results import Created
@@ -66,3 +66,19 @@ def test_the_last_error_comes_back_to_the_caller() -> None:
 
     with pytest.raises(TransientDatabaseError, match="deadlock"):
         bus.handle(ExpireLeases(scope=SYSTEM, limit=1))
+
+
+@pytest.mark.parametrize("last", [TransientDatabaseError("deadlock"), DatabaseUnavailable("full")], ids=repr)
+def test_a_command_of_which_an_earlier_try_may_be_committed_is_not_said_to_be_undone(last: DatabaseError) -> None:
+    def create(command: CreateJobs) -> list[Created]:
+        if command.draft.unknown:
+            raise last
+        command.draft.unknown = True
+        raise TransientDatabaseError("the connection was lost, and what was written is not there")
+
+    retry = RetryTransient(RetryPolicy(), sleep=lambda _: None, random=lambda: 0.0)
+    bus = MessageBus({CreateJobs: create}, ids=SequentialIds(), retry=retry)
+
+    with pytest.raises(CommitOutcomeUnknown, match="may have been committed") as caught:
+        bus.handle(CreateJobs(scope=TENANT, new_jobs=[NewJob("a")]))
+    assert caught.value.__cause__ is last

@@ -95,7 +95,9 @@ class SqlAlchemyJobRepository(DecidingJobRepository):
         statement = select(JobEvent).where(event_table.c.job_id == job_id).order_by(event_table.c.seq.desc()).limit(1)
         return next(iter(load(self._session(), statement, self._scope, event_table)), None)
 
-    def event(self, job_id: UUID, seq: int) -> JobEvent | None:
+    def settled_event(self, job_id: UUID, seq: int) -> JobEvent | None:
+        # In a statement of its own: the next one sees what was committed while this one waited.
+        self._lock({job_id})
         statement = select(JobEvent).where(event_table.c.job_id == job_id, event_table.c.seq == seq)
         return next(iter(load(self._session(), statement, self._scope, event_table)), None)
 

@@ -62,7 +62,8 @@ class MemoryJobRepository(DecidingJobRepository):
         events = self._history(job_id)
         return events[-1] if events and visible(self._scope, events[-1].org_id) else None
 
-    def event(self, job_id: UUID, seq: int) -> JobEvent | None:
+    def settled_event(self, job_id: UUID, seq: int) -> JobEvent | None:
+        self._lock({job_id})
         found = (event for event in self._history(job_id) if event.seq == seq and visible(self._scope, event.org_id))
         return next(found, None)
 

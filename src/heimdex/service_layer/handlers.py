@@ -141,7 +141,7 @@ def report_jobs(command: ReportJobs, *, start_uow: StartUnitOfWork) -> Written:
 def was_committed(command: WasCommitted, *, start_uow: StartUnitOfWork) -> bool:
     job = command.job
     with start_uow(command.scope) as uow:
-        event = uow.jobs.event(job.id, job.version)
+        event = uow.jobs.settled_event(job.id, job.version)
     return event is not None and (event.ts, event.source) == (job.updated_at, command.scope.source)
 
 

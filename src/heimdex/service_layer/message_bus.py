@@ -3,7 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Never, Protocol, TypeAlias, TypeVar, cast
 
-from heimdex.domain.commands import Command
+from heimdex.domain.commands import Command, DraftedCommand
+from heimdex.domain.errors import CommitOutcomeUnknown, DatabaseUnavailable, TransientDatabaseError
 from heimdex.service_layer.ports import Ids
 from heimdex.service_layer.retry import Retry
 
@@ -32,10 +33,26 @@ class MessageBus:
         """Run a command and return its answer. After a transient failure of the database it is run again.
 
         As a whole, or from the step on that failed: what earlier steps did is committed, and part of the answer.
+
+        Raises:
+            CommitOutcomeUnknown: it may be done. Every other DatabaseError says that it, or its last step, is not.
         """
         handler = self._handlers[type(command)]
         settled = command.settled(self._ids)
         if command.in_steps:
             return cast("_InSteps[Answer]", handler)(settled, retry=self._retry)
         whole = cast("Callable[[Command[Answer]], Answer]", handler)
-        return self._retry(lambda: whole(settled))
+        in_doubt = False
+
+        def attempt() -> Answer:
+            nonlocal in_doubt
+            in_doubt = isinstance(settled, DraftedCommand) and settled.draft.unknown
+            return whole(settled)
+
+        try:
+            return self._retry(attempt)
+        except (TransientDatabaseError, DatabaseUnavailable) as error:
+            if in_doubt:
+                # The try before was not there when it was looked for, and its commit may have come since.
+                raise CommitOutcomeUnknown(f"an earlier try may have been committed; the last one: {error}") from error
+            raise

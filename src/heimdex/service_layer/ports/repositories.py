@@ -108,7 +108,11 @@ class JobRepository(ABC):
     def latest_event(self, job_id: UUID) -> JobEvent | None: ...
 
     @abstractmethod
-    def event(self, job_id: UUID, seq: int) -> JobEvent | None: ...
+    def settled_event(self, job_id: UUID, seq: int) -> JobEvent | None:
+        """Return an event of a job once no other unit of work holds the job's row.
+
+        One whose connection was lost at COMMIT may still be under way: this waits until it has committed or not.
+        """
 
     @abstractmethod
     def queued(self, *, limit: int = 10, type: str | None = None) -> list[Job]:

@@ -36,6 +36,9 @@ CRASHES = frozenset({Fault.CRASH_BEFORE, Fault.CRASH_AFTER})
 OF_COMMIT = frozenset({Fault.LOST_LATE})
 """What can only happen to a COMMIT: its connection is lost, and the server commits when it has been looked for."""
 
+OF_SOME_LENGTH = frozenset({Fault.LOST_LATE, Fault.DELAY, Fault.PAUSE})
+"""What may take a shorter or a longer while."""
+
 _ERRORS: dict[Fault, DatabaseError] = {
     Fault.LOST_BEFORE: ConnectionLost("simulated: the connection was lost"),
     Fault.LOST_AFTER: ConnectionLost("simulated: the connection was lost"),

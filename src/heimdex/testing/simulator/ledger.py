@@ -199,6 +199,7 @@ class SimulatedLedger(Store):
                 histories={job_id: rows.events[job_id] for job_id in after},
                 assets=list(writes.assets.values()),
                 refused=sum(writes.refusals.values()),
+                gone=writes.gone_jobs,
             )
         )
         if self.trace is not None:

@@ -36,7 +36,7 @@ class Violation:
 
 @frozen(kw_only=True)
 class Commit:
-    """What one unit of work has made of the ledger. `at` is the database's time."""
+    """What one unit of work has made of the ledger. `at` is the database's time; `gone` are the jobs it deleted."""
 
     at: datetime
     source: str | None
@@ -46,6 +46,7 @@ class Commit:
     histories: Mapping[UUID, Sequence[JobEvent]]
     assets: Collection[Asset]
     refused: int
+    gone: Collection[UUID]
 
 
 @define(eq=False)
@@ -77,6 +78,7 @@ class Observer:
     # Commits
 
     def committed(self, commit: Commit) -> None:
+        self._acknowledged -= set(commit.gone)
         if commit.refused:
             self.reached["a stale write was refused"] += 1
         for job_id, after in commit.after.items():

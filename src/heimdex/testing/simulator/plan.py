@@ -12,7 +12,7 @@ from heimdex.testing.simulator.chance import chance
 
 LEASE = timedelta(seconds=6)
 
-Client = Callable[[Application], None]
+Client = Callable[[Application], object]
 """Code that creates jobs, asks about them or changes them, in a process of its own.
 
 A client that dies, or lets an error of the database out, is started again from the beginning, as a supervisor would do

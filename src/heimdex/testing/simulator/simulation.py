@@ -22,7 +22,7 @@ from heimdex.service_layer.worker import Worker, WorkerTools
 from heimdex.testing.simulator.chance import chance
 from heimdex.testing.simulator.faults import FaultPlan
 from heimdex.testing.simulator.fibers import Process, Scheduler
-from heimdex.testing.simulator.ledger import SimulatedLedger
+from heimdex.testing.simulator.ledger import Drawn, SimulatedLedger
 from heimdex.testing.simulator.machine import ProcessClock, SimulatedInbox, SimulatedRunner
 from heimdex.testing.simulator.observing import Observer, Violation
 from heimdex.testing.simulator.plan import Client, Plan, Scenario
@@ -56,9 +56,13 @@ class Run:
 
 
 class Simulation:
-    """What makes up one run. Use it once."""
+    """What makes up one run. Use it once.
 
-    def __init__(self, scenario: Scenario, plan: Plan, *, traced: bool = False) -> None:
+    Args:
+        drawn: says what happens at each call; None: what the plan's seed says.
+    """
+
+    def __init__(self, scenario: Scenario, plan: Plan, *, traced: bool = False, drawn: Drawn | None = None) -> None:
         self._scenario = scenario
         self._plan = plan
         self._scheduler = Scheduler(chance(plan.seed, "order"))
@@ -71,7 +75,7 @@ class Simulation:
             self.observer,
             specify=scenario.jobs.specify,
             lease=plan.settings.lease,
-            drawn=lambda call: self._faults.drawn(call) if self.in_trouble else None,
+            drawn=drawn or (lambda call: self._faults.drawn(call) if self.in_trouble else None),
         )
         self.ledger.trace = [] if traced else None
         self._workers = [Host(f"worker {number + 1}") for number in range(plan.workers)]
@@ -149,6 +153,8 @@ class Simulation:
             checking = Host("check")
             self._supervise(checking, partial(self._act, checking, self._scenario.check))
             self._scheduler.run(until=self._scheduler.now + _STOPPING_SECONDS, done=lambda: checking.done)
+            if not checking.done:
+                self.observer.violate("client_stuck", checking.name)
 
     def _failed(self) -> bool:
         return bool(self.observer.violations)
@@ -211,10 +217,10 @@ class Simulation:
                 renewer=self._renewer(worker_id, process, bus),
             ),
         )
-        if self._ending:
+        if self._ending or host.leaving:
             host.worker.stop()
         host.worker.run()
-        host.done = self._ending
+        host.done = self._ending or host.leaving
 
     def _renewer(self, worker_id: UUID, process: Process, bus: MessageBus) -> Renewer:
         """Return what renews beside a worker; in every third run the loop of the worker does all by itself."""

@@ -17,13 +17,17 @@ from heimdex.testing.simulator.plan import Plan
 
 @define(eq=False)
 class Host:
-    """A place that starts a process anew whenever it has ended. It is `done` when one has returned."""
+    """A place that starts a process anew whenever it has ended. It is `done` when one has returned.
+
+    A worker is started anew after it has stopped, too, unless the place is `leaving`.
+    """
 
     name: str
     ended: Signal = field(factory=Signal, init=False)
     process: Process | None = field(default=None, init=False)
     worker: Worker | None = field(default=None, init=False)
     starts: int = field(default=0, init=False)
+    leaving: bool = field(default=False, init=False)
     done: bool = field(default=False, init=False)
 
 
