@@ -61,7 +61,7 @@ check: $(READY)
 	$(BIN)/python -m pytest -q tests/domain tests/service_layer
 
 mutants: $(READY)
-	$(BIN)/python tests/mutants/plant.py $(ARGS)
+	PYTHONPATH=. $(BIN)/python -m tests.mutants.plant $(ARGS)
 
 idempotency: $(READY)
 	PYTHONPATH=. $(BIN)/python bench/idempotent_create.py

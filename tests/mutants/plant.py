@@ -1,120 +1,140 @@
-"""Plants one bug at a time in a copy of the project and tells which test catches it: `make mutants`.
+"""`make mutants`: plants one bug at a time in a copy of the project and tells what catches it.
 
-Each `*.patch` beside this file is one bug; the lines above its diff say what it breaks. A bug that no test catches, or
-a patch that no longer fits the source, makes this exit 1.
+Each `*.patch` beside this file is one bug, and names the tool that must catch it. A bug that its tool does not catch,
+or a patch that no longer fits the source, makes this exit 1. `make mutants ARGS="fence rescue"` plants some of them.
 """
 
-import os
-import re
-import shutil
-import subprocess
+import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from attrs import frozen
 
-HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
-# Quick ones first: the first test that fails ends a run.
-SUITES = ("domain", "service_layer", "contract", "adapters", "property", "entrypoints")
-# A patch may say where its killer is likely to be; those suites run first, the others after them.
-_FIRST = re.compile(r"^Suites: (.+)$", re.MULTILINE)
-LONGEST_SECONDS = 600
-_FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
+from tests.mutants import tools
+from tests.mutants.patches import Patch, Tool, copy_project, patches
+from tests.mutants.tools import Answer
+
+# Each is a process of its own.
+AT_ONCE = 2
+SEEDS = 2_000
+SEEDS_OF_MATRIX = 300
 
 
 @frozen
 class Result:
-    patch: str
-    killer: str | None
+    patch: Patch
+    caught_by: str | None
     problem: str
     seconds: float
 
-
-def patches(chosen: Sequence[str]) -> list[Path]:
-    found = sorted(HERE.glob("*.patch"))
-    return [patch for patch in found if not chosen or any(name in patch.stem for name in chosen)]
-
-
-def suites(patch: Path) -> list[str]:
-    first = _FIRST.search(patch.read_text(encoding="utf-8"))
-    return sorted(SUITES, key=lambda suite: first is None or suite not in first[1].split())
+    def __str__(self) -> str:
+        caught = self.caught_by or f"SURVIVED: {self.problem}"
+        return f"{self.patch.stem:32} {self.patch.name:24} {self.patch.tool:13} {self.seconds:5.0f} s  {caught}"
 
 
-def apply(patch: Path, folder: Path) -> str:
-    """Apply a patch to the copy in `folder`; return what git has against it, nothing if it fits."""
-    command = ["git", "apply", "--unidiff-zero", str(patch)]
-    # Not to be taken for a part of the repository around it.
-    environment = os.environ | {"GIT_CEILING_DIRECTORIES": str(folder.parent)}
-    run = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    return run.stderr.strip() if run.returncode else ""
-
-
-def copy_project(folder: Path) -> None:
-    for name in ("src", "tests"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.patch"))
-    shutil.copy(ROOT / "pyproject.toml", folder)
-
-
-def run_tests(folder: Path, chosen: Sequence[str]) -> "subprocess.CompletedProcess[str]":
-    """Run suites on the copy in `folder`, until the first test that fails."""
-    if not (folder / "src").exists():
-        copy_project(folder)
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--no-header"]
-    command += [f"tests/{suite}" for suite in chosen]
-    environment = os.environ | {"PYTHONPATH": str(folder / "src"), "CI": "true"}
-    return subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=LONGEST_SECONDS
-    )
-
-
-def attack(patch: Path) -> Result:
-    """Run the tests on a copy with this bug, until the first that fails."""
+def planted(patch: Patch, look: Callable[[Path], Answer]) -> Result:
+    """Return what `look` finds in a copy with this bug."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         copy_project(folder)
-        if problem := apply(patch, folder):
-            return Result(patch.stem, None, f"does not fit: {problem}", time.monotonic() - began)
-        try:
-            run = run_tests(folder, suites(patch))
-        except subprocess.TimeoutExpired:
-            return Result(patch.stem, f"(still running after {LONGEST_SECONDS} s)", "", time.monotonic() - began)
-    failed = _FAILED.search(run.stdout)
-    if run.returncode == 0:
-        return Result(patch.stem, None, "no test failed", time.monotonic() - began)
-    if failed is None:
-        return Result(
-            patch.stem, None, f"no test ran: {run.stdout[-400:]}{run.stderr[-400:]}", time.monotonic() - began
-        )
-    return Result(patch.stem, failed[1], "", time.monotonic() - began)
+        problem = patch.apply(folder)
+        answer = Answer(None, f"does not fit: {problem}") if problem else look(folder)
+    return Result(patch, answer.caught_by, answer.problem, time.monotonic() - began)
 
 
-def check_without_bug() -> str:
-    """Return what is wrong with the project as it is: a test that fails anyway would seem to kill every bug."""
+def attack(patch: Patch, seeds: int) -> Result:
+    """Let the tool of a bug look for it; where it does not catch it, say which other one would have."""
+
+    def look(folder: Path) -> Answer:
+        answer = the_tool_of(patch, seeds)(folder)
+        if answer.caught_by is not None or patch.tool is Tool.DIRECTED:
+            return answer
+        other = tools.run_tests(folder, tools.SUITES).caught_by or "nothing"
+        return Answer(None, f"the {patch.tool} missed it: {answer.problem}; caught by {other}")
+
+    return planted(patch, look)
+
+
+def the_tool_of(patch: Patch, seeds: int) -> Callable[[Path], Answer]:
+    match patch.tool:
+        case Tool.SIMULATOR:
+            return lambda folder: simulated(folder, seeds)
+        case Tool.STATE_MACHINE:
+            return lambda folder: tools.run_tests(folder, tools.STATE_MACHINE)
+        case Tool.DIRECTED:
+            return lambda folder: tools.run_tests(folder, ordered(patch))
+
+
+def ordered(patch: Patch) -> list[str]:
+    """Return the suites, the likely ones first."""
+    return sorted(tools.SUITES, key=lambda suite: suite not in patch.suites)
+
+
+def simulated(folder: Path, seeds: int) -> Answer:
+    """Simulate; the seed that catches a bug must be a good one without it."""
+    answer = tools.run_simulator(folder, seeds)
+    if answer.seed is None:
+        return answer
     with tempfile.TemporaryDirectory() as name:
-        run = run_tests(Path(name), SUITES)
-    return "" if run.returncode == 0 else run.stdout[-2_000:] + run.stderr[-2_000:]
+        copy_project(Path(name))
+        problem = tools.check_seed(Path(name), answer.seed)
+    return Answer(None, problem) if problem else answer
 
 
-def main(chosen: Sequence[str]) -> int:
-    if problem := check_without_bug():
-        sys.stdout.write(f"the tests fail without any bug planted:\n{problem}\n")
-        return 1
-    survivors = 0
-    # Two at a time, each in a process of its own.
-    with ThreadPoolExecutor(2) as pool:
-        for result in pool.map(attack, patches(chosen)):
-            survivors += result.killer is None
-            answer = f"killed by {result.killer}" if result.killer else f"SURVIVED: {result.problem}"
-            sys.stdout.write(f"{result.patch:32} {result.seconds:5.0f} s  {answer}\n")
-            sys.stdout.flush()
-    sys.stdout.write(f"{len(patches(chosen)) - survivors} killed, {survivors} survived\n")
+def matrix(chosen: Sequence[Patch], seeds: int) -> int:
+    """Let the simulator and the state machine look for each bug, whatever its tool is."""
+
+    def both(patch: Patch) -> tuple[Result, Result]:
+        return (
+            planted(patch, lambda folder: simulated(folder, seeds)),
+            planted(patch, lambda folder: tools.run_tests(folder, tools.STATE_MACHINE)),
+        )
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for simulator, machine in pool.map(both, chosen):
+            found = [answer.caught_by or "-" for answer in (simulator, machine)]
+            say(f"{simulator.patch.stem:32} simulator: {found[0]:36} state machine: {found[1].rpartition('::')[2]}")
+    return 0
+
+
+def attacks(chosen: Sequence[Patch], seeds: int) -> int:
+    if any(patch.tool is not Tool.SIMULATOR for patch in chosen):
+        with tempfile.TemporaryDirectory() as name:
+            copy_project(Path(name))
+            if problem := tools.check_tests(Path(name)):
+                say(f"the tests fail without any bug planted:\n{problem}")
+                return 1
+    results = []
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for result in pool.map(lambda patch: attack(patch, seeds), chosen):
+            results.append(result)
+            say(str(result))
+    survivors = [result for result in results if result.caught_by is None]
+    say(f"{len(results) - len(survivors)} killed by the tool they name, {len(survivors)} survived it")
     return 1 if survivors else 0
+
+
+def say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", help="parts of names: only these")
+    parser.add_argument("--tool", type=Tool, choices=list(Tool), help="only those that this one must catch")
+    parser.add_argument("--seeds", type=int, help="how many runs the simulator has to catch one")
+    parser.add_argument("--all-tools", action="store_true", help="which of simulator and state machine catches which")
+    asked = parser.parse_args(arguments)
+    chosen = [patch for patch in patches(asked.names) if asked.tool in {None, patch.tool}]
+    if asked.all_tools:
+        return matrix(chosen, asked.seeds or SEEDS_OF_MATRIX)
+    return attacks(chosen, asked.seeds or SEEDS)
 
 
 if __name__ == "__main__":

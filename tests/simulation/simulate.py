@@ -41,7 +41,7 @@ SOMETIMES = (
 )
 """What must have been so in some run, or the runs have not looked where it matters."""
 
-_CHUNK = 10
+_CHUNK = 4
 
 
 def simulated(seed: int) -> Run:

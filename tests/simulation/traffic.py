@@ -21,12 +21,15 @@ from heimdex.domain.transitions import RETRIABLE
 from heimdex.service_layer.job_context import JobContext
 from heimdex.service_layer.job_registry import JobRegistry
 from heimdex.testing.simulator.chance import chance
+from heimdex.testing.simulator.fibers import Signal, current_fiber
 from heimdex.testing.simulator.machine import end_process, take
 from heimdex.testing.simulator.plan import LEASE, Scenario
 
 ORGS = tuple(UUID(int=n) for n in (1, 2, 3))
 QUEUES = ("default", "slow")
 SYSTEM = System(actor="operator", reason="an operator looks after every organisation", source="operator")
+
+_MEETING_SECONDS = 10.0
 
 _ENDS = (
     "succeed",
@@ -133,21 +136,35 @@ class Traffic:
 
     Args:
         items: what each caller creates.
+        shared: which of it both create at the same moment, if they can.
     """
 
     seed: int
     items: Mapping[str, list[dict[str, Any]]]
+    shared: frozenset[int]
     asked: set[int] = field(factory=set, init=False)
     answered: dict[int, UUID] = field(factory=dict, init=False)
     done: set[str] = field(factory=set, init=False)
+    _here: dict[int, set[str]] = field(factory=dict, init=False)
+    _all_here: Signal = field(factory=Signal, init=False)
 
     def create_all(self, name: str, app: Application) -> None:
         draws = chance(self.seed, name)
         for item in self.items[name]:
             take(timedelta(seconds=draws.uniform(0.0, 2.0)))
             if f"{name} {item['n']}" not in self.done:
+                if item["n"] in self.shared:
+                    self._meet(name, item["n"])
                 self._create(app, item)
                 self.done.add(f"{name} {item['n']}")
+
+    def _meet(self, name: str, n: int) -> None:
+        """Wait a while for the other caller, so that both create the same job at the same moment."""
+        scheduler, here = current_fiber().scheduler, self._here.setdefault(n, set())
+        here.add(name)
+        if len(here) == 1:
+            scheduler.wait(self._all_here, _MEETING_SECONDS)
+        scheduler.notify(self._all_here)
 
     def _create(self, app: Application, item: dict[str, Any]) -> None:
         tenant = Tenant(item["org"], actor="user@example.com", source=f"request {item['n']}")
@@ -238,8 +255,14 @@ def scenario_of(seed: int) -> Scenario:
     """Return the traffic of a seed: two callers that share some of their keys, and an operator."""
     draws = chance(seed, "traffic")
     items = [_item(n, draws) for n in range(draws.randint(14, 18))]
-    shared = [item for item in items if item["key"] is not None][:3]
-    traffic = Traffic(seed, {"caller 1": items[::2] + shared, "caller 2": items[1::2] + shared})
+    keyed = [item for item in items if item["key"] is not None]
+    shared, met = keyed[:3], keyed[3:6]
+    alone = [item for item in items if item not in met]
+    traffic = Traffic(
+        seed,
+        {"caller 1": alone[::2] + shared + met, "caller 2": alone[1::2] + shared + met},
+        frozenset(item["n"] for item in met),
+    )
     return Scenario(
         jobs=job_functions(),
         clients={

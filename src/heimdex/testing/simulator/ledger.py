@@ -15,7 +15,13 @@ from heimdex.adapters.memory import MemoryUnitOfWork
 from heimdex.adapters.memory_ledger import MemorySchema
 from heimdex.adapters.memory_store import MemoryStore, Rows
 from heimdex.adapters.memory_views import open_memory_views
-from heimdex.domain.errors import CapabilityMissing, CommitOutcomeUnknown, DatabaseUnavailable, HeimdexError
+from heimdex.domain.errors import (
+    CapabilityMissing,
+    CommitOutcomeUnknown,
+    DatabaseUnavailable,
+    HeimdexError,
+    IllegalTransition,
+)
 from heimdex.domain.job import Hold, Job
 from heimdex.domain.scope import Scope
 from heimdex.service_layer.ports import NoRenewer, Renewer, Specify, StartUnitOfWork, Store, Views
@@ -34,6 +40,11 @@ _LATENCY_SECONDS = 0.004
 _SLOW_SECONDS = 0.3
 _SLOW_SHARE = 0.03
 _LATE_SECONDS = 2.0
+# How many calls of ports a run may make before it is taken for one that goes round in circles.
+_MOST_CALLS = 6_000
+# How long a scan may take from finding a row to locking it, and how often one takes longer than a call.
+_SCAN_SECONDS = 2.0
+_SCAN_SHARE = 0.5
 
 
 @frozen
@@ -59,6 +70,7 @@ class SimulatedLedger(Store):
         self.sites: set[str] = set()
         self.trace: list[str] | None = None
         self.outages = 0
+        self._calls_made = 0
         self._down_until = 0.0
         self._scheduler = scheduler
         self._observer = observer
@@ -66,6 +78,7 @@ class SimulatedLedger(Store):
         self._drawn = drawn
         self._latency = chance(seed, "latency")
         self._lengths = chance(seed, "lengths")
+        self._scans = chance(seed, "scans")
         self._schema = MemorySchema()
         self._tools = Tools(specify=specify, ids=self.ids, random=chance(seed, "backoff").random, wake=lambda _: None)
 
@@ -110,7 +123,11 @@ class SimulatedLedger(Store):
             raise DatabaseUnavailable("simulated: the server does not answer")
         if fault in REFUSALS:
             self._fail(fault, unit)
-        answer = act()
+        try:
+            answer = act()
+        except IllegalTransition as error:
+            self._observer.refused(None if unit is None else unit.scope.source, error)
+            raise
         if fault is Fault.CRASH_AFTER:
             end_process()
         if fault is Fault.LOST_AFTER:
@@ -154,6 +171,9 @@ class SimulatedLedger(Store):
         fiber.process.check_alive()
         fault = self._drawn(name)
         self.calls[name] += 1
+        self._calls_made += 1
+        if self._calls_made == _MOST_CALLS:
+            self._observer.violate("busy_loop", f"{_MOST_CALLS:,} calls, most often {self.calls.most_common(3)}")
         self.note(f"{fiber.process.name}/{fiber.name}", name, fault)
         if fault is not None:
             self.faults[fault] += 1
@@ -163,7 +183,7 @@ class SimulatedLedger(Store):
         if fault is Fault.PAUSE:
             fiber.process.stand_still(self._scheduler.now + self._lengths.uniform(1.2, 2.5) * self._lease)
         self._scheduler.sleep(
-            self._delay() if fault is not Fault.DELAY else self._lengths.uniform(0.1, 0.8) * self._lease
+            self._delay() if fault is not Fault.DELAY else self._lengths.uniform(0.1, 0.95) * self._lease
         )
         return fault
 
@@ -200,6 +220,7 @@ class SimulatedLedger(Store):
                 assets=list(writes.assets.values()),
                 refused=sum(writes.refusals.values()),
                 gone=writes.gone_jobs,
+                torn=[job.id for job in rows.jobs.values() if job.version != len(rows.events.get(job.id, ()))],
             )
         )
         if self.trace is not None:
@@ -217,7 +238,8 @@ class SimulatedLedger(Store):
 
     def _let_others(self) -> None:
         if in_fiber():
-            self._scheduler.sleep(self._delay())
+            long = self._scans.random() < _SCAN_SHARE
+            self._scheduler.sleep(self._scans.uniform(0.0, _SCAN_SECONDS) if long else self._delay())
 
     def _milliseconds(self) -> int:
         return int(EPOCH.timestamp() * 1000 + self._scheduler.now * 1000)

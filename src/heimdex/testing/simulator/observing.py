@@ -12,6 +12,7 @@ from uuid import UUID
 from attrs import define, field, frozen
 
 from heimdex.domain.asset import Asset
+from heimdex.domain.errors import IllegalTransition
 from heimdex.domain.events import JobEvent
 from heimdex.domain.fold import explains
 from heimdex.domain.job import MAX_CRASHES, WORKER_LOST, Hold, Job
@@ -21,6 +22,8 @@ from heimdex.domain.verification import check
 
 _HOLDERS = frozenset({Trigger.SUCCEED, Trigger.FAIL, Trigger.SNOOZE, Trigger.RELEASE, Trigger.PROGRESS, Trigger.LOG})
 _BACK = frozenset({Trigger.RETRY, Trigger.SNOOZE, Trigger.RELEASE})
+# What an event does to the number of attempts; every other one leaves it.
+_ATTEMPTS = {Trigger.CLAIM: 1, Trigger.EXPIRE: -1, Trigger.SNOOZE: -1, Trigger.RELEASE: -1}
 
 
 @frozen
@@ -36,7 +39,13 @@ class Violation:
 
 @frozen(kw_only=True)
 class Commit:
-    """What one unit of work has made of the ledger. `at` is the database's time; `gone` are the jobs it deleted."""
+    """What one unit of work has made of the ledger.
+
+    Args:
+        at: the database's time.
+        gone: the jobs that it deleted.
+        torn: the jobs, of whatever unit of work, whose row and history do not belong together at this moment.
+    """
 
     at: datetime
     source: str | None
@@ -46,7 +55,8 @@ class Commit:
     histories: Mapping[UUID, Sequence[JobEvent]]
     assets: Collection[Asset]
     refused: int
-    gone: Collection[UUID]
+    gone: Collection[UUID] = ()
+    torn: Collection[UUID] = ()
 
 
 @define(eq=False)
@@ -88,8 +98,11 @@ class Observer:
                 self._renewed(before, after, commit)
             for event in events:
                 self._moved(before, event, commit)
+            self._counted(before, after, events)
             self._rested(before, after, events)
             self._explained(after, commit.histories[job_id], len(events))
+        for job_id in commit.torn:
+            self.violate("row_without_event", f"job {job_id} at {commit.at}")
         for asset in commit.assets:
             if not any(event.trigger is Trigger.SUCCEED for event in commit.events.get(asset.job_id, ())):
                 self.violate("effect_without_success", f"asset {asset.uri} of job {asset.job_id}")
@@ -130,6 +143,20 @@ class Observer:
         if before is not None and before.scheduled_at > event.ts and not self.clock_was_set:
             self.violate("claimed_early", f"{event}, due at {before.scheduled_at}")
 
+    def _counted(self, before: Job | None, after: Job, events: Sequence[JobEvent]) -> None:
+        """Look whether attempts were counted when they began, and given back when they were no failure."""
+        attempt = 0 if before is None else before.attempt
+        for event in events:
+            if event.trigger is Trigger.RETRY_BY_HAND:
+                attempt = 0
+            elif event.trigger is Trigger.CANCEL and event.detail.get("last_error_code") == WORKER_LOST.code:
+                attempt -= 1
+            else:
+                attempt += _ATTEMPTS.get(event.trigger, 0)
+        if after.attempt != attempt:
+            triggers = ", ".join(event.trigger for event in events)
+            self.violate("attempt_miscounted", f"job {after.id} has attempt {after.attempt}, not {attempt}: {triggers}")
+
     def _note(self, before: Job, event: JobEvent) -> None:
         if event.trigger is Trigger.SUCCEED:
             self._succeeded.add(event.job_id)
@@ -163,6 +190,11 @@ class Observer:
         self._lengths[after.id] = len(history)
         for finding in check(after, history):
             self.violate(finding.rule, f"job {finding.job_id}, event {finding.seq}: {finding.text}")
+
+    def refused(self, source: str | None, error: IllegalTransition) -> None:
+        """Take in that the domain refused a move. A worker looks under the lock before it asks for one."""
+        if _is_ours(source):
+            self.violate("moved_blindly", f"{source}: {error}")
 
     # Callers and job functions
 
