@@ -11,7 +11,7 @@ from heimdex.testing.simulator.machine import take
 
 Answer = TypeVar("Answer")
 
-_LATER = timedelta(seconds=3)
+_BETWEEN = timedelta(seconds=1)
 
 
 @define(eq=False)
@@ -42,8 +42,7 @@ class Told(Generic[Answer]):
         else:
             self.answers.append(answer)
             return True
-        # By then a COMMIT that was still under way is there.
-        take(_LATER)
+        take(_BETWEEN)
         return False
 
     def ask_until_answered(self, act: Callable[[], Answer]) -> None:

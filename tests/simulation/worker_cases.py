@@ -19,6 +19,7 @@ from tests.simulation.swept_jobs import SYSTEM, TENANT, Function, add, happened,
 
 _QUICK = timedelta(seconds=0.1)
 _BEYOND_A_RENEWAL = timedelta(seconds=1.4)
+_LONGER = timedelta(seconds=2)
 
 
 def _queue_one(app: Application) -> None:
@@ -49,8 +50,13 @@ def _ended(status: Status, attempt: int = 1) -> Callable[[Application, Job], Non
     return check
 
 
-def _quick(_payload: object, _ctx: JobContext) -> dict[str, int]:
-    take(_QUICK)
+def _work(ctx: JobContext, length: timedelta) -> None:
+    """Take so long, and longer after a crash: what stood still beyond its lease goes on meanwhile."""
+    take(length if ctx.job.crashes == 0 else _LONGER)
+
+
+def _quick(_payload: object, ctx: JobContext) -> dict[str, int]:
+    _work(ctx, _QUICK)
     return {"done": 1}
 
 
@@ -59,14 +65,14 @@ def claim() -> Case:
 
 
 def renew() -> Case:
-    return _worker_case(lambda _payload, _ctx: take(_BEYOND_A_RENEWAL), _ended(Status.SUCCEEDED))
+    return _worker_case(lambda _payload, ctx: _work(ctx, _BEYOND_A_RENEWAL), _ended(Status.SUCCEEDED))
 
 
 def finish() -> Case:
     def function(_payload: object, ctx: JobContext) -> None:
         ctx.assets.add("file:///a", media_type="text/plain", size=1, sha256="0" * 64)
         ctx.create("sweep.child", {"with": "the finish"})
-        take(_QUICK)
+        _work(ctx, _QUICK)
 
     def check(app: Application, job: Job) -> None:
         _ended(Status.SUCCEEDED)(app, job)
@@ -101,7 +107,7 @@ def report() -> Case:
     def function(_payload: object, ctx: JobContext) -> None:
         ctx.log({"said": "once for each start"})
         ctx.progress(50, stage="half")
-        take(_BEYOND_A_RENEWAL)
+        _work(ctx, _BEYOND_A_RENEWAL)
         ctx.progress(100)
 
     def check(app: Application, job: Job) -> None:

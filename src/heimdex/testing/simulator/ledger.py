@@ -39,12 +39,13 @@ Drawn = Callable[[str], Fault | None]
 _LATENCY_SECONDS = 0.004
 _SLOW_SECONDS = 0.3
 _SLOW_SHARE = 0.03
-_LATE_SECONDS = 2.0
 # How many calls of ports a run may make before it is taken for one that goes round in circles.
 _MOST_CALLS = 6_000
 # How long a scan may take from finding a row to locking it, and how often one takes longer than a call.
 _SCAN_SECONDS = 2.0
 _SCAN_SHARE = 0.5
+LATE_SECONDS = 2.0
+"""How long after its connection was lost a COMMIT may still come."""
 
 
 @frozen
@@ -139,7 +140,7 @@ class SimulatedLedger(Store):
         unit.check_usable()
         if fault is Fault.LOST_LATE:
             unit.give_up()
-            late = self._scheduler.now + self._lengths.uniform(0.0, _LATE_SECONDS)
+            late = self._scheduler.now + self._lengths.uniform(0.0, LATE_SECONDS)
             self._scheduler.call_at(late, lambda: self._commit_late(unit))
             raise CommitOutcomeUnknown("simulated: the connection was lost during COMMIT")
         if fault is Fault.LOST_BEFORE:

@@ -15,6 +15,7 @@ from heimdex.service_layer.pace import WorkerSettings
 from heimdex.testing.simulator.chance import NO_CHANCE, NO_HASTE
 from heimdex.testing.simulator.faults import OF_COMMIT, OF_SOME_LENGTH, Fault
 from heimdex.testing.simulator.fibers import current_fiber
+from heimdex.testing.simulator.ledger import LATE_SECONDS
 from heimdex.testing.simulator.plan import Client, Plan, Scenario
 from heimdex.testing.simulator.simulation import Run, Simulation
 from heimdex.testing.simulator.trouble import Host
@@ -115,6 +116,8 @@ class _Injector:
     faults: Faults
     calls: list[str] = field(factory=list, init=False)
     begun: bool = field(default=False, init=False)
+    # When no COMMIT can be under way any more whose connection was lost.
+    over_at: float = field(default=0.0, init=False)
 
     def drawn(self, call: str) -> Fault | None:
         if current_fiber().process.name.rpartition(".")[0] != self.acting:
@@ -122,6 +125,9 @@ class _Injector:
         self.calls.append(call)
         fault = self.faults.get(len(self.calls))
         self.begun = self.begun or fault is not None
+        if fault is Fault.LOST_LATE:
+            # Some more, for the time that the call itself takes.
+            self.over_at = current_fiber().scheduler.now + LATE_SECONDS + 1.0
         return fault
 
 
@@ -157,6 +163,9 @@ class _CaseSimulation(Simulation):
 
     def _heal(self) -> None:
         """What was injected passes by itself: whoever stands still does so for its time."""
+
+    def _at_rest(self) -> bool:
+        return super()._at_rest() and (self._failed() or self._scheduler.now >= self._injector.over_at)
 
     def _has_acted(self) -> bool:
         if self._case.act is not None:
