@@ -2,7 +2,7 @@
 # make test       the whole suite                           make test ARGS="-k claim" N=0
 # make check      format, lint, types, import rules, fast tests
 # make setup      only the environment in .venv             make setup PYTHON=python3.12
-# make mutants    plants known bugs, one at a time, and names the test that catches each; ARGS="fence" for some
+# make mutants    plants known bugs, one at a time, and names what catches each; ARGS="fence" or "--tool simulator"
 # make simulate   the whole service under faults in simulated time   make simulate SEEDS=20000, make simulate SEED=17
 # make verify-million  `heimdex verify` on a million events, SQLite and PostgreSQL; ARGS="--events 100000" for fewer
 # make poison     jobs that kill their process: only they are buried        make poison STORE=sqlite ARGS="--json"

@@ -40,9 +40,13 @@ class Patch:
     def stem(self) -> str:
         return self.path.stem
 
-    def apply(self, folder: Path) -> str:
-        """Apply this to the copy in `folder`; return what git has against it, nothing if it fits."""
-        command = ["git", "apply", "--unidiff-zero", str(self.path)]
+    def apply(self, folder: Path, how: str = "--unidiff-zero") -> str:
+        """Apply this to the copy in `folder`; return what git has against it, nothing if it fits.
+
+        Args:
+            how: an option of `git apply` that says how well it must fit.
+        """
+        command = ["git", "apply", how, str(self.path)]
         # Not to be taken for a part of the repository around it.
         environment = os.environ | {"GIT_CEILING_DIRECTORIES": str(folder.parent)}
         run = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)

@@ -31,7 +31,8 @@ class Answer:
 
 def run_tests(folder: Path, suites: Sequence[str]) -> Answer:
     """Run suites until the first test that fails."""
-    command = ["pytest", "-x", "-q", "-p", "no:cacheprovider", "--no-header", *(f"tests/{suite}" for suite in suites)]
+    command = ["pytest", "-x", "-q", "-p", "no:cacheprovider", "--no-header", "--hypothesis-profile=unshrunk"]
+    command += [f"tests/{suite}" for suite in suites]
     run = _run(folder, command, LONGEST_SECONDS)
     if run is None:
         return Answer(f"(still running after {LONGEST_SECONDS} s)")

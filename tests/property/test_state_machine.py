@@ -394,7 +394,7 @@ def test_all_stores_agree_after_every_step(lock_step: Sequence[StoreHarness]) ->
         settings=settings(
             max_examples=60,
             stateful_step_count=30,
-            phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.target, Phase.shrink],
+            phases=[phase for phase in settings().phases if phase is not Phase.explain],
             suppress_health_check=list(HealthCheck),
         ),
     )
