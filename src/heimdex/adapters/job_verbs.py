@@ -353,7 +353,7 @@ class DecidingJobRepository(JobRepository):
         events = []
         for decision in decisions:
             event = stamp(decision, job_id=job.id, org_id=job.org_id, seq=job.version + 1, ts=now, scope=self._scope)
-            apply(job, event)
+            apply(job, event, decision.detail_at(now))
             events.append(event)
         return Change(job, tuple(events), version, lease_seq)
 
@@ -370,7 +370,7 @@ class DecidingJobRepository(JobRepository):
         job_id = spec.new.id or self._tools.ids()
         decision = create(spec, job_id=job_id, requested_by=self._scope.actor)
         event = stamp(decision, job_id=job_id, org_id=org_id, seq=1, ts=now, scope=self._scope)
-        job = apply(None, event)
+        job = apply(None, event, decision.detail_at(now))
         job.payload_json = spec.payload_json
         return Change(job, (event,), 0, None)
 

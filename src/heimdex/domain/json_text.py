@@ -5,6 +5,7 @@ Every store keeps this text unchanged, so that the same document is the same byt
 
 import json
 import math
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import TypeAlias, cast
 
@@ -44,7 +45,7 @@ def canonical(value: object, field: str) -> str:
     return text
 
 
-def trusted(value: JsonValue) -> str:
+def trusted(value: Mapping[str, JsonValue] | Sequence[JsonValue]) -> str:
     """Return the canonical text of a document that Heimdex itself built."""
     return _ENCODER.encode(value)
 

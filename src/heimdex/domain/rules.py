@@ -79,7 +79,7 @@ def from_milliseconds(milliseconds: int) -> timedelta:
 
 def to_text(time: datetime) -> str:
     """Return a UTC time as ISO 8601 with microseconds and Z, the form that events carry."""
-    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return f"{time.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
 
 
 def from_text(text: str) -> datetime:
