@@ -15,7 +15,6 @@ from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
-from random import Random
 from statistics import median
 from uuid import UUID
 
@@ -68,7 +67,8 @@ class Figures:
         python, clock = median(self.python), median(self.clock)
         # The kernel counts a process's time in ticks: only the sum says something.
         server = sum(self.server) / len(self.server)
-        return f"{python:>9.1f} {server:>9.1f} {clock:>9.1f} {1e6 / clock:>9.0f} {self.statements:>6}"
+        least = min(self.python)
+        return f"{python:>9.1f} {least:>9.1f} {server:>9.1f} {clock:>9.1f} {1e6 / clock:>9.0f} {self.statements:>6}"
 
 
 class Bench:
@@ -149,7 +149,7 @@ def opened(url: str) -> Iterator[Bench]:
     with ExitStack() as stack:
         if url == "sqlite":
             url = f"sqlite:///{stack.enter_context(tempfile.TemporaryDirectory())}/bench.db"
-        tools = Tools(specify=jobs.specify, ids=UuidSeven(), random=Random(1).random, wake=lambda _: None)
+        tools = Tools(specify=jobs.specify, ids=UuidSeven(), random=lambda: 0.5, wake=lambda _: None)
         database = stack.enter_context(throwaway_database(url)).replace("postgresql://", "postgresql+psycopg2://")
         store = SqlStore(database, EngineSettings(), clock=SystemClock(), tools=tools, wakeups=LocalWakeups())
         stack.callback(store.close)
@@ -161,7 +161,9 @@ def main(urls: list[str], batch: int = 200, rounds: int = 15) -> None:
         with opened(url) as bench:
             figures = run(bench, batch, rounds)
         sys.stdout.write(f"{url.partition(':')[0]}, batches of {batch}, medians of {rounds} rounds\n")
-        sys.stdout.write(f"{'us a job':>12} {'python':>9} {'server':>9} {'clock':>9} {'jobs/s':>9} {'stmts':>6}\n")
+        sys.stdout.write(
+            f"{'us a job':>12} {'python':>9} {'at least':>9} {'server':>9} {'clock':>9} {'jobs/s':>9} {'stmts':>6}\n"
+        )
         for name, each in figures.items():
             sys.stdout.write(f"{name:>12} {each}\n")
 

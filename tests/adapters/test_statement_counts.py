@@ -251,4 +251,6 @@ def test_rows_are_locked_in_the_order_of_their_ids(postgres_store: PostgresHarne
 
     locking = [statement for statement in statements if "FOR UPDATE" in statement]
     assert len(locking) == 3
-    assert all("ORDER BY job.id" in statement for statement in locking)
+    # A finish locks the rows that are as its claim returned them, in the order of the ids that it sends.
+    assert ["ORDER BY job.id" in statement for statement in locking] == [True, False, True]
+    assert "ORDER BY job_id) AS new" in locking[1]

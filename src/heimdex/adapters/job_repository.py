@@ -27,7 +27,13 @@ from heimdex.domain.transitions import Status
 from heimdex.service_layer.ports import MAX_LISTED
 
 # What a job keeps from its creation on; every other column may be written by a verb.
-FIXED = frozenset({"id", "org_id", "parent_id", "type", "payload_json", "idempotency_key", "fingerprint", "created_at"})
+FIXED = frozenset(
+    {
+        *["id", "org_id", "parent_id", "type", "queue", "priority", "payload_json", "idempotency_key", "fingerprint"],
+        *["requested_by", "created_at", "max_attempts", "timeout"],
+        *["backoff_policy", "backoff_base", "backoff_factor", "backoff_cap", "backoff_jitter"],
+    }
+)
 MUTABLE = tuple(name for name in fields_dict(Job) if name not in FIXED)
 
 # A statement of SQLite has at most 32,766 parameters.

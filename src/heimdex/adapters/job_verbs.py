@@ -249,13 +249,13 @@ class DecidingJobRepository(JobRepository):
         return OneByOne(tuple(claimed), tuple(passed_over))
 
     def finish(self, endings: Sequence[Ending]) -> Written:
-        def end(job: Job, ending: Ending) -> Decisions:
-            decisions = job.finish(ending.outcome, random=self._tools.random, progress=ending.progress)
-            if isinstance(ending.outcome, Succeed):
-                job.result_json = ending.outcome.result_json
-            return decisions
+        return self._write_fenced([(_hold(ending.job), ending, _trigger(ending)) for ending in endings], self._end)
 
-        return self._write_fenced([(_hold(ending.job), ending, _trigger(ending)) for ending in endings], end)
+    def _end(self, job: Job, ending: Ending) -> Decisions:
+        decisions = job.finish(ending.outcome, random=self._tools.random, progress=ending.progress)
+        if isinstance(ending.outcome, Succeed):
+            vars(job)["result_json"] = ending.outcome.result_json
+        return decisions
 
     def report(self, reports: Sequence[Report]) -> Written:
         def add(job: Job, report: Report) -> Decisions:
@@ -403,11 +403,15 @@ def _as_one(changes: Sequence[Change]) -> Change:
     return Change(last.job, events, first.version_before, first.lease_seq_before)
 
 
-def _hold(job: Job) -> Hold:
-    hold = job.hold
-    if hold is None:
+def check_held(job: Job) -> int:
+    """Return the fence of a job that somebody holds."""
+    if job.lease_seq is None:
         raise InvalidInput("job", str(job.id), "give a job as its claim returned it")
-    return hold
+    return job.lease_seq
+
+
+def _hold(job: Job) -> Hold:
+    return Hold(job.id, check_held(job))
 
 
 def _trigger(write: Ending | Report) -> str:
