@@ -74,6 +74,10 @@ class DecidingJobRepository(JobRepository):
     def _now(self) -> datetime:
         """Return the database's time."""
 
+    def _birth(self) -> datetime:
+        """Return the time at which jobs are created. A store may say it when it inserts them."""
+        return self._now()
+
     @abstractmethod
     def _lock(self, job_ids: Collection[UUID]) -> Located:
         """Lock the rows of this scope with these ids, in the order of ids, waiting for other holders of the lock."""
@@ -153,13 +157,15 @@ class DecidingJobRepository(JobRepository):
         _check_ids(specs)
         if not specs:
             return []
-        now = self._now()
-        changes = [self._born(spec, org_id, now) for spec in specs]
+        birth = self._birth()
+        changes = [self._born(spec, org_id, birth) for spec in specs]
         # One job alone cannot be half-written.
         some_may_be_refused = len(specs) > 1 and any(spec.new.id or spec.new.idempotency_key for spec in specs)
         with self._all_or_nothing() if some_may_be_refused else nullcontext():
             created = self._keep(org_id, changes)
-        self._wake_for((one.job for one in created if not one.replayed), now)
+        born = [one.job for one in created if not one.replayed]
+        if born:
+            self._wake_for(born, born[0].created_at)
         return created
 
     def cancel(self, job_id: UUID, *, reason: str) -> Job:
@@ -371,7 +377,7 @@ class DecidingJobRepository(JobRepository):
         decision = create(spec, job_id=job_id, requested_by=self._scope.actor)
         event = stamp(decision, job_id=job_id, org_id=org_id, seq=1, ts=now, scope=self._scope)
         job = apply(None, event, decision.detail_at(now))
-        job.payload_json = spec.payload_json
+        vars(job)["payload_json"] = spec.payload_json
         return Change(job, (event,), 0, None)
 
     def _lock_one(self, job_id: UUID) -> tuple[datetime, Job]:

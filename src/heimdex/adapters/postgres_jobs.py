@@ -5,7 +5,7 @@ text. They restate `Job.claim` and `apply`; the tests' state machine holds them 
 """
 
 from collections.abc import Collection, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cache
 from itertools import compress
 from typing import Any
@@ -18,6 +18,7 @@ from heimdex.adapters.job_repository import SqlAlchemyJobRepository
 from heimdex.adapters.job_verbs import Change, check_held
 from heimdex.adapters.orm import EVERY_ORGANISATION, job_table
 from heimdex.adapters.planning import AS_BEFORE, HELD_TO_ORDER
+from heimdex.adapters.postgres_create import AT_ONCE, create_parameters, create_statement, stamp_again
 from heimdex.adapters.postgres_values import jobs_from, read_as
 from heimdex.adapters.postgres_write import write_parameters, write_statement
 from heimdex.adapters.scoping import carrying
@@ -91,6 +92,19 @@ class PostgresJobRepository(SqlAlchemyJobRepository):
         statement = _claim_statement(of_tenant=isinstance(self._scope, Tenant), of_queues=queues is not None)
         rows = self._session().connection().execute(carrying(statement, self._scope), parameters).all()
         return jobs_from(rows, _CLAIMED_COLUMNS, _KNOWN | {"claimed_by": worker})
+
+    def _birth(self) -> datetime:
+        return AT_ONCE
+
+    def _insert(self, changes: Sequence[Change]) -> Collection[UUID]:
+        # In the order of keys, since an insert waits for another transaction's insert of the same key.
+        in_order = sorted(changes, key=lambda change: change.job.idempotency_key or "")
+        statement = carrying(create_statement(), self._scope)
+        rows = self._session().connection().execute(statement, create_parameters(in_order, self._scope)).all()
+        born = {str(change.job.id): change for change in changes}
+        for job_id, now in rows:
+            stamp_again(born[job_id], now)
+        return {born[job_id].job.id for job_id, _ in rows}
 
     def finish(self, endings: Sequence[Ending]) -> Written:
         # Decided on the jobs as their claims returned them, and written where nothing has moved since: one statement.

@@ -1,6 +1,7 @@
 """What single values from outside must satisfy. Each check returns the value as it will be stored."""
 
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from uuid import UUID
 
 from heimdex.domain.errors import InvalidInput
@@ -73,6 +74,7 @@ def to_milliseconds(length: timedelta) -> int:
     return -(-length // _MILLISECOND)
 
 
+@lru_cache(1_024)
 def from_milliseconds(milliseconds: int) -> timedelta:
     return timedelta(milliseconds=milliseconds)
 
