@@ -18,7 +18,14 @@ from heimdex.adapters.job_repository import SqlAlchemyJobRepository
 from heimdex.adapters.job_verbs import Change, check_held
 from heimdex.adapters.orm import EVERY_ORGANISATION, job_table
 from heimdex.adapters.planning import AS_BEFORE, HELD_TO_ORDER
-from heimdex.adapters.postgres_create import AT_ONCE, create_parameters, create_statement, stamp_again
+from heimdex.adapters.postgres_create import (
+    AT_ONCE,
+    create_one_parameters,
+    create_one_statement,
+    create_parameters,
+    create_statement,
+    stamp_again,
+)
 from heimdex.adapters.postgres_values import jobs_from, read_as
 from heimdex.adapters.postgres_write import write_parameters, write_statement
 from heimdex.adapters.scoping import carrying
@@ -97,10 +104,13 @@ class PostgresJobRepository(SqlAlchemyJobRepository):
         return AT_ONCE
 
     def _insert(self, changes: Sequence[Change]) -> Collection[UUID]:
-        # In the order of keys, since an insert waits for another transaction's insert of the same key.
-        in_order = sorted(changes, key=lambda change: change.job.idempotency_key or "")
-        statement = carrying(create_statement(), self._scope)
-        rows = self._session().connection().execute(statement, create_parameters(in_order, self._scope)).all()
+        if len(changes) == 1:
+            statement, parameters = create_one_statement(), create_one_parameters(changes[0], self._scope)
+        else:
+            # In the order of keys, since an insert waits for another transaction's insert of the same key.
+            in_order = sorted(changes, key=lambda change: change.job.idempotency_key or "")
+            statement, parameters = create_statement(), create_parameters(in_order, self._scope)
+        rows = self._session().connection().execute(carrying(statement, self._scope), parameters).all()
         born = {str(change.job.id): change for change in changes}
         for job_id, now in rows:
             stamp_again(born[job_id], now)

@@ -51,6 +51,17 @@ def array_of(column: Column[Any]) -> Callable[[Iterable[Any]], str]:
             return text_array
 
 
+def scalar_of(column: Column[Any]) -> Callable[[Any], object]:
+    """Return what makes one value of a column ready for the driver."""
+    match column.type:
+        case Milliseconds():
+            return lambda length: None if length is None else to_milliseconds(length)
+        case Uuid():
+            return lambda value: None if value is None else str(value)
+        case _:
+            return lambda value: value
+
+
 @cache
 def sql_type(name: str) -> str:
     """Return the type that the elements of a job column's array have in SQL; JSON comes as its text."""
