@@ -176,8 +176,9 @@ def _check_follows(job: Job | None, event: JobEvent) -> None:
 
 def _read_detail(columns: dict[str, object], event: JobEvent, detail: Mapping[str, JsonValue]) -> None:
     for key, value in detail.items():
-        if key in _CARRIED:
-            attribute, read = _CARRIED[key]
+        carried = _CARRIED.get(key)
+        if carried is not None:
+            attribute, read = carried
             try:
                 columns[attribute] = read(value)
             except (ValueError, TypeError, OverflowError) as error:

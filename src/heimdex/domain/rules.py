@@ -79,6 +79,7 @@ def from_milliseconds(milliseconds: int) -> timedelta:
     return timedelta(milliseconds=milliseconds)
 
 
+@lru_cache(1_024)
 def to_text(time: datetime) -> str:
     """Return a UTC time as ISO 8601 with microseconds and Z, the form that events carry."""
     return f"{time.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
