@@ -17,7 +17,7 @@ from sqlalchemy import TextClause, text
 from heimdex.adapters.job_repository import SqlAlchemyJobRepository
 from heimdex.adapters.job_verbs import Change, check_held
 from heimdex.adapters.orm import EVERY_ORGANISATION, job_table
-from heimdex.adapters.planning import AS_BEFORE, HELD_TO_ORDER
+from heimdex.adapters.planning import AS_BEFORE, HELD_TO_INDEXES
 from heimdex.adapters.postgres_create import (
     AT_ONCE,
     create_one_parameters,
@@ -43,7 +43,7 @@ _CLAIMED_COLUMNS = tuple(name for name in fields_dict(Job) if name not in _KNOWN
 # #15715). The UPDATE looks at the version again, and not at the status: for that it might read the whole queue, row by
 # row, where statistics say that there is none.
 _CLAIM = f"""
-{HELD_TO_ORDER}
+{HELD_TO_INDEXES}
 WITH due AS MATERIALIZED (
     SELECT id, version, priority, scheduled_at, crashes, greatest(heimdex_now(), updated_at) AS now
     FROM job
