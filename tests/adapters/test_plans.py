@@ -13,7 +13,7 @@ from heimdex.adapters.scoping import carrying
 from heimdex.adapters.unit_of_work import SqlAlchemyUnitOfWork
 from heimdex.domain.job import Job
 from heimdex.domain.new_job import NewJob
-from heimdex.domain.outcomes import Cancel, Fail, Progress, Succeed
+from heimdex.domain.outcomes import Cancel, Fail, Outcome, Progress, Succeed
 from heimdex.domain.results import Ending, Report
 from heimdex.domain.scope import System, Tenant
 from heimdex.service_layer.ports import UnitOfWork
@@ -117,7 +117,7 @@ def test_a_claim_looks_at_the_jobs_that_it_takes(store: PostgresHarness) -> None
     assert most_looked_at(store, claim_batch) <= 2 * BATCH
 
 
-OUTCOMES = {"succeed": Succeed("1"), "fail and retry": Fail("boom", "no")}
+OUTCOMES: dict[str, Outcome] = {"succeed": Succeed("1"), "fail and retry": Fail("boom", "no")}
 
 
 @pytest.mark.parametrize("outcome", OUTCOMES)

@@ -119,23 +119,20 @@ class PostgresJobRepository(SqlAlchemyJobRepository):
     def finish(self, endings: Sequence[Ending]) -> Written:
         # Decided on the jobs as their claims returned them, and written where nothing has moved since: one statement.
         # The others are locked, read and decided again, or refused.
-        firsts: dict[int, Ending] = {}
-        others: list[Ending] = []
-        for ending in endings:
+        firsts: dict[int, int] = {}
+        for place, ending in enumerate(endings):
             check_held(ending.job)
-            if ending.job.id.int in firsts:
-                others.append(ending)
-            else:
-                firsts[ending.job.id.int] = ending
+            firsts.setdefault(ending.job.id.int, place)
         now = self._now()
         changes = []
-        for ending in firsts.values():
-            job = copied(ending.job)
-            changes.append(self._change(job, self._end(job, ending), now))
+        for place in firsts.values():
+            job = copied(endings[place].job)
+            changes.append(self._change(job, self._end(job, endings[place]), now))
         kept = self._write_unmoved(changes)
-        others += [ending for ending, is_kept in zip(firsts.values(), kept, strict=True) if not is_kept]
         jobs = [change.job for change in compress(changes, kept)]
         self._wake_for(jobs, now)
+        done = set(compress(firsts.values(), kept))
+        others = [ending for place, ending in enumerate(endings) if place not in done]
         rest = super().finish(others) if others else Written((), ())
         return Written(tuple(sorted([*jobs, *rest.jobs], key=lambda job: job.id.int)), rest.refusals)
 

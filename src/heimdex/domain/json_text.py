@@ -5,7 +5,7 @@ Every store keeps this text unchanged, so that the same document is the same byt
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from hashlib import sha256
 from typing import TypeAlias, cast
 
@@ -46,7 +46,7 @@ def canonical(value: object, field: str) -> str:
     return text
 
 
-def trusted(value: Mapping[str, JsonValue] | Sequence[JsonValue]) -> str:
+def trusted(value: "JsonValue | Mapping[str, JsonValue]") -> str:
     """Return the canonical text of a document that Heimdex itself built."""
     return _ENCODER.encode(value)
 
