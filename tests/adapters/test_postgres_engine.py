@@ -31,7 +31,7 @@ def test_names_and_limits_are_those_of_the_settings(postgres_store: PostgresHarn
 
 def backend(store: SqlHarness) -> int:
     with store.store.database.reading(SYSTEM) as session:
-        return session.execute(carrying(select(func.pg_backend_pid()), SYSTEM)).scalar_one()
+        return int(session.execute(carrying(select(func.pg_backend_pid()), SYSTEM)).scalar_one())
 
 
 def lose_the_only_connection(store: PostgresHarness) -> SqlHarness:
