@@ -1,6 +1,6 @@
 """What the verbs of a store cost: microseconds a job of Python's CPU, of the server's and of the clock, and statements.
 
-PYTHONPATH=. .venv/bin/python bench/store_verbs.py [URL ...]     default: sqlite:///  memory:// needs no file
+PYTHONPATH=. .venv/bin/python bench/store_verbs.py [URL ...]     default: sqlite
 
 A URL of PostgreSQL names a server on this machine, on which a database is made and dropped; `sqlite` is a file in a
 temporary folder. Machines are noisy: the figures are medians over rounds, to be compared within one run.
