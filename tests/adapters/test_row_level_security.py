@@ -13,6 +13,7 @@ from sqlalchemy.engine import Engine
 
 from heimdex.adapters import postgres_jobs, scoping
 from heimdex.adapters.orm import asset_table, event_table, job_table, refusal_table
+from heimdex.adapters.postgres_write import write_statement
 from heimdex.adapters.scoping import carrying
 from heimdex.domain.asset import NewAsset
 from heimdex.domain.errors import DatabaseError, RoleNotGranted, UnscopedStatement
@@ -67,13 +68,13 @@ def first_wall_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in [module for name, module in sys.modules.items() if name.startswith("heimdex.adapters.")]:
         if hasattr(module, "scoped"):
             monkeypatch.setattr(module, "scoped", lambda statement, scope, _table: carrying(statement, scope))
-    claim_statement, write_statement = postgres_jobs._claim_statement, postgres_jobs._write_statement
+    claim_statement = postgres_jobs._claim_statement
     monkeypatch.setattr(
         postgres_jobs,
         "_claim_statement",
         lambda of_tenant, of_queues: claim_statement(of_tenant=False, of_queues=of_queues),
     )
-    monkeypatch.setattr(postgres_jobs, "_write_statement", lambda of_tenant: write_statement(of_tenant=False))
+    monkeypatch.setattr(postgres_jobs, "write_statement", lambda of_tenant: write_statement(of_tenant=False))
     monkeypatch.setattr(scoping, "_may_run", lambda _: True)
 
 

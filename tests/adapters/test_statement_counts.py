@@ -222,11 +222,29 @@ def test_creating_a_thousand_takes_a_handful_of_statements(store: SqlHarness, ke
     assert len(statements) <= 16
 
 
-def test_creating_one_takes_no_more_than_three(store: SqlHarness) -> None:
+def test_creating_one_is_one_statement_on_postgres_and_two_on_sqlite(store: SqlHarness) -> None:
     with store.unit_of_work(OURS) as uow, logged_statements(store.store) as statements:
         uow.jobs.create("t", idempotency_key="k")
 
-    assert len(statements) <= 3
+    assert len(statements) == (2 if isinstance(store, SqliteHarness) else 1)
+
+
+def test_a_replay_is_one_question_more(postgres_store: PostgresHarness) -> None:
+    for number in (1, 2):
+        with postgres_store.unit_of_work(OURS) as uow, logged_statements(postgres_store.store) as statements:
+            assert uow.jobs.create("t", idempotency_key="k").replayed == (number == 2)
+        assert len(statements) == number
+
+
+@pytest.mark.parametrize("batch", ["succeed", "fail and retry"])
+def test_a_finish_of_a_hundred_asks_the_time_and_writes_on_postgres(
+    postgres_store: PostgresHarness, batch: str
+) -> None:
+    held = claim(postgres_store, 100)
+    with postgres_store.unit_of_work(WORKER) as uow, logged_statements(postgres_store.store) as statements:
+        BATCHES[batch](uow, held)
+
+    assert len(statements) == 2
 
 
 def test_more_keys_than_a_statement_may_have_are_looked_up_in_parts(
@@ -253,4 +271,6 @@ def test_rows_are_locked_in_the_order_of_their_ids(postgres_store: PostgresHarne
 
     locking = [statement for statement in statements if "FOR UPDATE" in statement]
     assert len(locking) == 3
-    assert all("ORDER BY job.id" in statement for statement in locking)
+    # A finish locks the rows that are as its claim returned them, in the order of the ids that it sends.
+    assert ["ORDER BY job.id" in statement for statement in locking] == [True, False, True]
+    assert "ORDER BY job_id) AS new" in locking[1]

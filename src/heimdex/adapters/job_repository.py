@@ -19,7 +19,7 @@ from heimdex.adapters.reading import NEWEST_FIRST, NOT_PAUSED, limited, load, lo
 from heimdex.adapters.scoping import carrying, scoped
 from heimdex.domain.errors import TransientDatabaseError
 from heimdex.domain.events import JobEvent
-from heimdex.domain.job import Hold, Job
+from heimdex.domain.job import Hold, Job, as_kept
 from heimdex.domain.job_filter import JobFilter
 from heimdex.domain.results import JobWithEvents, Refusal
 from heimdex.domain.scope import Scope
@@ -27,7 +27,13 @@ from heimdex.domain.transitions import Status
 from heimdex.service_layer.ports import MAX_LISTED
 
 # What a job keeps from its creation on; every other column may be written by a verb.
-FIXED = frozenset({"id", "org_id", "parent_id", "type", "payload_json", "idempotency_key", "fingerprint", "created_at"})
+FIXED = frozenset(
+    {
+        *["id", "org_id", "parent_id", "type", "queue", "priority", "payload_json", "idempotency_key", "fingerprint"],
+        *["requested_by", "created_at", "max_attempts", "timeout"],
+        *["backoff_policy", "backoff_base", "backoff_factor", "backoff_cap", "backoff_jitter"],
+    }
+)
 MUTABLE = tuple(name for name in fields_dict(Job) if name not in FIXED)
 
 # A statement of SQLite has at most 32,766 parameters.
@@ -35,11 +41,13 @@ _KEYS_AT_ONCE = 10_000
 
 _EVENT_FIELDS = tuple(fields_dict(JobEvent))
 _JOB_FIELDS = tuple(fields_dict(Job))
+_COLUMNS = tuple(column.key for column in job_table.c)
 
 
 def job_row(job: Job) -> dict[str, Any]:
     """Return a job as the parameters of an INSERT."""
-    return {name: getattr(job, name) for name in _JOB_FIELDS}
+    columns = vars(job)
+    return {name: columns[name] for name in _JOB_FIELDS}
 
 
 class SqlAlchemyJobRepository(DecidingJobRepository):
@@ -196,13 +204,13 @@ class SqlAlchemyJobRepository(DecidingJobRepository):
             .values({name: parameter(f"new_{name}") for name in MUTABLE})
         )
         rows = [
-            {f"new_{name}": getattr(change.job, name) for name in MUTABLE}
+            {f"new_{name}": columns[name] for name in MUTABLE}
             | {
                 "job_id": change.job.id,
                 "version_before": change.version_before,
                 "lease_seq_before": change.lease_seq_before,
             }
-            for change in changes
+            for change, columns in ((change, vars(change.job)) for change in changes)
         ]
         self._expect(len(rows), self._run(scoped(statement, self._scope, job_table), rows))
         self._append(event for change in changes for event in change.events)
@@ -251,7 +259,7 @@ class SqlAlchemyJobRepository(DecidingJobRepository):
         return self._session().connection().execute(carrying(statement, self._scope), rows).rowcount
 
     def _append(self, events: Iterable[JobEvent]) -> None:
-        rows = [{name: getattr(event, name) for name in _EVENT_FIELDS} for event in events]
+        rows = [{name: columns[name] for name in _EVENT_FIELDS} for columns in map(vars, events)]
         if rows:
             self._run(insert(event_table), rows)
 
@@ -259,11 +267,11 @@ class SqlAlchemyJobRepository(DecidingJobRepository):
         return load_jobs(self._session(), statement, self._scope)
 
     def _located(self, statement: Select[Job]) -> Located:
-        session = self._session()
-        rows = session.execute(scoped(statement.add_columns(self._database.now()), self._scope, job_table)).all()
-        session.expunge_all()
-        now = rows[0][1] if rows else self._now()
-        return now, {job.id: job for job, _ in rows}
+        # Columns and not entities, which take the mapping twice as long to load.
+        columns = statement.with_only_columns(self._database.now(), *job_table.c)
+        rows = self._session().execute(scoped(columns, self._scope, job_table)).all()
+        jobs = [as_kept(dict(zip(_COLUMNS, row[1:], strict=True))) for row in rows]
+        return rows[0][0] if rows else self._now(), {job.id: job for job in jobs}
 
     def _expect(self, wanted: int, changed: int) -> None:
         if changed != wanted:

@@ -74,6 +74,10 @@ class DecidingJobRepository(JobRepository):
     def _now(self) -> datetime:
         """Return the database's time."""
 
+    def _birth(self) -> datetime:
+        """Return the time at which jobs are created. A store may say it when it inserts them."""
+        return self._now()
+
     @abstractmethod
     def _lock(self, job_ids: Collection[UUID]) -> Located:
         """Lock the rows of this scope with these ids, in the order of ids, waiting for other holders of the lock."""
@@ -153,13 +157,15 @@ class DecidingJobRepository(JobRepository):
         _check_ids(specs)
         if not specs:
             return []
-        now = self._now()
-        changes = [self._born(spec, org_id, now) for spec in specs]
+        birth = self._birth()
+        changes = [self._born(spec, org_id, birth) for spec in specs]
         # One job alone cannot be half-written.
         some_may_be_refused = len(specs) > 1 and any(spec.new.id or spec.new.idempotency_key for spec in specs)
         with self._all_or_nothing() if some_may_be_refused else nullcontext():
             created = self._keep(org_id, changes)
-        self._wake_for((one.job for one in created if not one.replayed), now)
+        born = [one.job for one in created if not one.replayed]
+        if born:
+            self._wake_for(born, born[0].created_at)
         return created
 
     def cancel(self, job_id: UUID, *, reason: str) -> Job:
@@ -249,13 +255,13 @@ class DecidingJobRepository(JobRepository):
         return OneByOne(tuple(claimed), tuple(passed_over))
 
     def finish(self, endings: Sequence[Ending]) -> Written:
-        def end(job: Job, ending: Ending) -> Decisions:
-            decisions = job.finish(ending.outcome, random=self._tools.random, progress=ending.progress)
-            if isinstance(ending.outcome, Succeed):
-                job.result_json = ending.outcome.result_json
-            return decisions
+        return self._write_fenced([(_hold(ending.job), ending, _trigger(ending)) for ending in endings], self._end)
 
-        return self._write_fenced([(_hold(ending.job), ending, _trigger(ending)) for ending in endings], end)
+    def _end(self, job: Job, ending: Ending) -> Decisions:
+        decisions = job.finish(ending.outcome, random=self._tools.random, progress=ending.progress)
+        if isinstance(ending.outcome, Succeed):
+            vars(job)["result_json"] = ending.outcome.result_json
+        return decisions
 
     def report(self, reports: Sequence[Report]) -> Written:
         def add(job: Job, report: Report) -> Decisions:
@@ -351,7 +357,7 @@ class DecidingJobRepository(JobRepository):
         events = []
         for decision in decisions:
             event = stamp(decision, job_id=job.id, org_id=job.org_id, seq=job.version + 1, ts=now, scope=self._scope)
-            apply(job, event)
+            apply(job, event, decision.detail_at(now))
             events.append(event)
         return Change(job, tuple(events), version, lease_seq)
 
@@ -368,8 +374,8 @@ class DecidingJobRepository(JobRepository):
         job_id = spec.new.id or self._tools.ids()
         decision = create(spec, job_id=job_id, requested_by=self._scope.actor)
         event = stamp(decision, job_id=job_id, org_id=org_id, seq=1, ts=now, scope=self._scope)
-        job = apply(None, event)
-        job.payload_json = spec.payload_json
+        job = apply(None, event, decision.detail_at(now))
+        vars(job)["payload_json"] = spec.payload_json
         return Change(job, (event,), 0, None)
 
     def _lock_one(self, job_id: UUID) -> tuple[datetime, Job]:
@@ -401,11 +407,15 @@ def _as_one(changes: Sequence[Change]) -> Change:
     return Change(last.job, events, first.version_before, first.lease_seq_before)
 
 
-def _hold(job: Job) -> Hold:
-    hold = job.hold
-    if hold is None:
+def check_held(job: Job) -> int:
+    """Return the fence of a job that somebody holds."""
+    if job.lease_seq is None:
         raise InvalidInput("job", str(job.id), "give a job as its claim returned it")
-    return hold
+    return job.lease_seq
+
+
+def _hold(job: Job) -> Hold:
+    return Hold(job.id, check_held(job))
 
 
 def _trigger(write: Ending | Report) -> str:

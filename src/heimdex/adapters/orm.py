@@ -27,7 +27,10 @@ from sqlalchemy import (
     desc,
     table,
 )
-from sqlalchemy.orm import registry
+from sqlalchemy.orm import configure_mappers, registry
+from sqlalchemy.orm.base import DEFAULT_STATE_ATTR
+from sqlalchemy.orm.instrumentation import ClassManager, manager_of_class
+from sqlalchemy.orm.state import InstanceState
 
 from heimdex.adapters.columns import Milliseconds, Names, StatusText, TriggerText, UtcDateTime, canonical_json
 from heimdex.domain.asset import MAX_URI, Asset
@@ -238,3 +241,23 @@ def _map_domain() -> None:
     mapper.map_imperatively(JobEvent, event_table)
     mapper.map_imperatively(Asset, asset_table)
     mapper.map_imperatively(WorkerRecord, worker_table)
+    # Before any job is made: until then an attribute of the class cannot be read on an object of it.
+    configure_mappers()
+    setattr(Job, DEFAULT_STATE_ATTR, _StateOnDemand(manager_of_class(Job)))
+
+
+class _StateOnDemand:
+    """Gives a job that was made past `__init__` the state that SQLAlchemy keeps beside it, once somebody asks for it.
+
+    Most jobs are only read, and never need it. An object's own state, once it is there, hides this.
+    """
+
+    def __init__(self, manager: "ClassManager[Job]") -> None:
+        self._manager = manager
+
+    def __get__(self, job: Job | None, _: type[Job]) -> "InstanceState[Job]":
+        if job is None:
+            raise AttributeError(DEFAULT_STATE_ATTR)
+        state = InstanceState(job, self._manager)
+        vars(job)[DEFAULT_STATE_ATTR] = state
+        return state

@@ -1,5 +1,6 @@
 """PostgreSQL through psycopg2: its engine as we want it, its clock, its transactions."""
 
+import time
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from functools import partial
@@ -8,11 +9,13 @@ from typing import Any, cast
 import psycopg2
 from attrs import evolve
 from psycopg2.extensions import TRANSACTION_STATUS_INERROR
-from sqlalchemy import Connection, Insert, Interval, create_engine, func, literal, select
+from sqlalchemy import Connection, Engine, Insert, Interval, create_engine, event, func, literal, select
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import URL
 from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.orm import Session
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 from sqlalchemy.sql.elements import ColumnElement
 
 from heimdex.adapters.columns import UtcDateTime
@@ -28,6 +31,8 @@ from heimdex.domain.scope import Scope, System, Tenant
 _MAY_BE_MISSING = True
 _UNTIL_THE_END = True
 _RENEWING = System(actor="heimdex", reason="a worker's leases are of every organisation")
+_REST_SECONDS = 1.0
+_RESTING_SINCE = "heimdex_resting_since"
 _CLOCK = System(actor="heimdex", reason="the database's clock belongs to no organisation")
 
 
@@ -39,12 +44,12 @@ class Postgres(Database):
             max_overflow=settings.max_overflow,
             pool_timeout=settings.pool_timeout.total_seconds(),
             pool_recycle=int(settings.pool_recycle.total_seconds()),
-            pool_pre_ping=True,
             hide_parameters=True,
             echo=settings.echo,
             connect_args=_arguments(settings),
         )
         super().__init__(engine, settings)
+        ping_after_a_rest(engine)
 
     def now(self) -> ColumnElement[datetime]:
         return func.heimdex_now(type_=UtcDateTime)
@@ -119,6 +124,29 @@ def _arguments(settings: EngineSettings) -> dict[str, Any]:
         "options": f"{options} -c timezone=UTC",
         "connect_timeout": int(settings.connect_timeout.total_seconds()),
     }
+
+
+def ping_after_a_rest(engine: Engine) -> None:
+    """Ask a pooled connection whether it is alive before it is used, unless it has just been.
+
+    As `pool_pre_ping`, which asks each time, at the price of a round trip.
+    """
+
+    def rests(_: DBAPIConnection | None, entry: ConnectionPoolEntry) -> None:
+        entry.info[_RESTING_SINCE] = time.monotonic()
+
+    def wake(connection: DBAPIConnection, entry: ConnectionPoolEntry, _: PoolProxiedConnection) -> None:
+        since = entry.info.pop(_RESTING_SINCE, None)
+        if since is None or time.monotonic() - since < _REST_SECONDS:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except psycopg2.Error:
+            # The pool makes new connections in the place of this one and of all that are older.
+            raise InvalidatePoolError from None
+
+    event.listen(engine, "checkin", rests)
+    event.listen(engine, "checkout", wake)
 
 
 def _name_organisation(connection: Connection, scope: Scope, name: str) -> None:

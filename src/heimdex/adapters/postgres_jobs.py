@@ -4,30 +4,48 @@ Core cannot say a data-modifying WITH that feeds another, nor `unnest` of many a
 text. They restate `Job.claim` and `apply`; the tests' state machine holds them equal.
 """
 
-from collections.abc import Callable, Collection, Sequence
-from datetime import timedelta
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
 from functools import cache
+from itertools import compress
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Dialect, TextClause, select, text
-from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
+from attrs import fields_dict
+from sqlalchemy import TextClause, text
 
-from heimdex.adapters.job_repository import MUTABLE, SqlAlchemyJobRepository
-from heimdex.adapters.job_verbs import Change
+from heimdex.adapters.job_repository import SqlAlchemyJobRepository
+from heimdex.adapters.job_verbs import Change, check_held
 from heimdex.adapters.orm import EVERY_ORGANISATION, job_table
+from heimdex.adapters.planning import AS_BEFORE, HELD_TO_INDEXES
+from heimdex.adapters.postgres_create import (
+    AT_ONCE,
+    create_one_parameters,
+    create_one_statement,
+    create_parameters,
+    create_statement,
+    stamp_again,
+)
+from heimdex.adapters.postgres_values import jobs_from, read_as
+from heimdex.adapters.postgres_write import write_parameters, write_statement
 from heimdex.adapters.scoping import carrying
-from heimdex.domain.job import Job
+from heimdex.domain.job import Job, copied
+from heimdex.domain.results import Ending, Written
 from heimdex.domain.scope import Tenant
 from heimdex.domain.transitions import Status, Trigger, next_status
 
 _CLAIMED = next_status(None, Status.QUEUED, Trigger.CLAIM)
+# What every claim sets to the same, and need not come back with each row; `claimed_by` is the worker.
+_KNOWN: dict[str, object] = {"status": _CLAIMED, "stage": None, "progress": 0, "finished_at": None}
+_CLAIMED_COLUMNS = tuple(name for name in fields_dict(Job) if name not in _KNOWN and name != "claimed_by")
 
 # MATERIALIZED, or the planner may run the inner query more than once and claim more than the limit (PostgreSQL BUG
-# #15715). The status is looked at again in the UPDATE, after the lock.
+# #15715). The UPDATE looks at the version again, and not at the status: for that it might read the whole queue, row by
+# row, where statistics say that there is none.
 _CLAIM = f"""
+{HELD_TO_INDEXES}
 WITH due AS MATERIALIZED (
-    SELECT id, priority, scheduled_at, crashes, greatest(heimdex_now(), updated_at) AS now
+    SELECT id, version, priority, scheduled_at, crashes, greatest(heimdex_now(), updated_at) AS now
     FROM job
     WHERE status = '{Status.QUEUED}' AND scheduled_at <= heimdex_now() AND type = ANY(CAST(:types AS text[]))
         AND (org_id, queue) NOT IN (SELECT org_id, queue FROM paused_queue)
@@ -37,16 +55,17 @@ WITH due AS MATERIALIZED (
     LIMIT :limit
     FOR UPDATE SKIP LOCKED
 ), ranked AS (
-    SELECT id, now, row_number() OVER claim_order AS position, bool_or(crashes > 0) OVER claim_order AS suspect_by_here
+    SELECT id, version, now, row_number() OVER claim_order AS position,
+        bool_or(crashes > 0) OVER claim_order AS suspect_by_here
     FROM due
     WINDOW claim_order AS (ORDER BY priority DESC, scheduled_at, id)
 ), claimed AS (
     UPDATE job
-    SET status = '{_CLAIMED}', attempt = attempt + 1, claimed_by = CAST(:worker AS uuid), lease_seq = version + 1,
-        version = version + 1, lease_until = ranked.now + CAST(:lease AS interval),
+    SET status = '{_CLAIMED}', attempt = attempt + 1, claimed_by = CAST(:worker AS uuid),
+        lease_seq = job.version + 1, version = job.version + 1, lease_until = ranked.now + CAST(:lease AS interval),
         started_at = coalesce(started_at, ranked.now), stage = NULL, progress = 0, updated_at = ranked.now
     FROM ranked
-    WHERE job.id = ranked.id AND (ranked.position = 1 OR NOT ranked.suspect_by_here) AND job.status = '{Status.QUEUED}'
+    WHERE job.id = ranked.id AND (ranked.position = 1 OR NOT ranked.suspect_by_here) AND job.version = ranked.version
     RETURNING job.*
 ), history AS (
     INSERT INTO job_event
@@ -58,16 +77,9 @@ WITH due AS MATERIALIZED (
 )
 SELECT {{columns}}
 FROM claimed
-ORDER BY priority DESC, scheduled_at, id
+WHERE {AS_BEFORE}
+ORDER BY priority DESC, claimed.scheduled_at, claimed.id
 """  # noqa: S608 - put together from the domain's own words
-
-_WRITE = """
-UPDATE job
-SET {assignments}
-FROM unnest({arrays}) AS new ({names})
-WHERE job.id = new.job_id AND job.version = new.version_before
-    AND job.lease_seq IS NOT DISTINCT FROM new.lease_seq_before {filters}
-"""
 
 
 class PostgresJobRepository(SqlAlchemyJobRepository):
@@ -85,27 +97,57 @@ class PostgresJobRepository(SqlAlchemyJobRepository):
         if queues is not None:
             parameters["queues"] = sorted(queues)
         statement = _claim_statement(of_tenant=isinstance(self._scope, Tenant), of_queues=queues is not None)
-        session = self._session()
-        claiming = select(Job).from_statement(statement.columns(*job_table.c)).execution_options(populate_existing=True)
-        jobs = list(session.scalars(carrying(claiming, self._scope), parameters))
-        session.expunge_all()
-        return jobs
+        rows = self._session().connection().execute(carrying(statement, self._scope), parameters).all()
+        return jobs_from(rows, _CLAIMED_COLUMNS, _KNOWN | {"claimed_by": worker})
+
+    def _birth(self) -> datetime:
+        return AT_ONCE
+
+    def _insert(self, changes: Sequence[Change]) -> Collection[UUID]:
+        if len(changes) == 1:
+            statement, parameters = create_one_statement(), create_one_parameters(changes[0], self._scope)
+        else:
+            # In the order of keys, since an insert waits for another transaction's insert of the same key.
+            in_order = sorted(changes, key=lambda change: change.job.idempotency_key or "")
+            statement, parameters = create_statement(), create_parameters(in_order, self._scope)
+        rows = self._session().connection().execute(carrying(statement, self._scope), parameters).all()
+        born = {str(change.job.id): change for change in changes}
+        for job_id, now in rows:
+            stamp_again(born[job_id], now)
+        return {born[job_id].job.id for job_id, _ in rows}
+
+    def finish(self, endings: Sequence[Ending]) -> Written:
+        # Decided on the jobs as their claims returned them, and written where nothing has moved since: one statement.
+        # The others are locked, read and decided again, or refused.
+        firsts: dict[int, int] = {}
+        for place, ending in enumerate(endings):
+            check_held(ending.job)
+            firsts.setdefault(ending.job.id.int, place)
+        now = self._now()
+        changes = []
+        for place in firsts.values():
+            job = copied(endings[place].job)
+            changes.append(self._change(job, self._end(job, endings[place]), now))
+        kept = self._write_unmoved(changes)
+        jobs = [change.job for change in compress(changes, kept)]
+        self._wake_for(jobs, now)
+        done = set(compress(firsts.values(), kept))
+        others = [ending for place, ending in enumerate(endings) if place not in done]
+        rest = super().finish(others) if others else Written((), ())
+        return Written(tuple(sorted([*jobs, *rest.jobs], key=lambda job: job.id.int)), rest.refusals)
 
     def _write(self, changes: Sequence[Change]) -> None:
+        self._expect(len(changes), sum(self._write_unmoved(changes)))
+
+    def _write_unmoved(self, changes: Sequence[Change]) -> list[bool]:
+        """Write the changes of rows that are as they were, with their events; return which these are."""
         if not changes:
-            return
-        columns: dict[str, list[Any]] = {
-            "job_id": [str(change.job.id) for change in changes],
-            "version_before": [change.version_before for change in changes],
-            "lease_seq_before": [change.lease_seq_before for change in changes],
-        }
-        for name in MUTABLE:
-            to_driver = _to_driver(name)
-            columns[name] = [to_driver(getattr(change.job, name)) for change in changes]
-        statement = carrying(_write_statement(of_tenant=isinstance(self._scope, Tenant)), self._scope)
-        result = self._session().connection().execute(statement, columns | self._organisation_parameter())
-        self._expect(len(changes), result.rowcount)
-        self._append(event for change in changes for event in change.events)
+            return []
+        ids = [str(change.job.id) for change in changes]
+        statement = carrying(write_statement(of_tenant=isinstance(self._scope, Tenant)), self._scope)
+        parameters = write_parameters(changes, ids, self._scope) | self._organisation_parameter()
+        written = set(self._session().connection().execute(statement, parameters).scalars())
+        return [job_id in written for job_id in ids]
 
     def _organisation_parameter(self) -> dict[str, Any]:
         return {"org_id": str(self._scope.org_id)} if isinstance(self._scope, Tenant) else {}
@@ -115,50 +157,5 @@ class PostgresJobRepository(SqlAlchemyJobRepository):
 def _claim_statement(*, of_tenant: bool, of_queues: bool) -> TextClause:
     filters = "AND org_id = CAST(:org_id AS uuid) " if of_tenant else ""
     filters += "AND queue = ANY(CAST(:queues AS text[]))" if of_queues else ""
-    columns = ", ".join(
-        f"CAST({column.name} AS text) AS {column.name}" if _is_json(column.key) else column.name
-        for column in job_table.c
-    )
+    columns = ", ".join(read_as(job_table.c[name]) for name in _CLAIMED_COLUMNS)
     return text(_CLAIM.format(filters=filters, columns=columns))
-
-
-@cache
-def _write_statement(*, of_tenant: bool) -> TextClause:
-    names = ("job_id", "version_before", "lease_seq_before", *MUTABLE)
-    array_types = {"job_id": "uuid", "version_before": "integer", "lease_seq_before": "integer"}
-    array_types |= {name: _sql_type(name) for name in MUTABLE}
-    return text(
-        _WRITE.format(
-            assignments=", ".join(
-                f"{job_table.c[name].name} = {f'CAST(new.{name} AS json)' if _is_json(name) else f'new.{name}'}"
-                for name in MUTABLE
-            ),
-            arrays=", ".join(f"CAST(:{name} AS {array_types[name]}[])" for name in names),
-            names=", ".join(names),
-            filters="AND job.org_id = CAST(:org_id AS uuid)" if of_tenant else "",
-        )
-    )
-
-
-def _is_json(name: str) -> bool:
-    return name.endswith("_json")
-
-
-def _sql_type(name: str) -> str:
-    return "text" if _is_json(name) else job_table.c[name].type.compile(dialect=_dialect())
-
-
-@cache
-def _to_driver(name: str) -> Callable[[Any], Any]:
-    """Return what makes a column's value one that the driver can send inside an array."""
-    return job_table.c[name].type.dialect_impl(_dialect()).bind_processor(_dialect()) or _unchanged
-
-
-@cache
-def _dialect() -> Dialect:
-    """Return the dialect of every engine that this repository works on."""
-    return PGDialect_psycopg2()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves its dialects untyped
-
-
-def _unchanged(value: object) -> object:
-    return value

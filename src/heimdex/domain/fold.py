@@ -9,7 +9,7 @@ from attrs import fields_dict
 
 from heimdex.domain.errors import shown
 from heimdex.domain.events import NOTHING, JobEvent
-from heimdex.domain.job import Job
+from heimdex.domain.job import Job, as_kept
 from heimdex.domain.json_text import JsonValue, digest
 from heimdex.domain.rules import from_milliseconds, from_text
 from heimdex.domain.transitions import END_STATUSES, TRANSITIONS, Status, Trigger
@@ -86,20 +86,40 @@ _CARRIED: Mapping[str, tuple[str, _Read]] = {
 }
 
 
-def apply(job: Job | None, event: JobEvent) -> Job:
-    """Change `job` in place as `event` says, or make the job that a create event describes, and return it."""
-    if job is None:
-        job = _blank(event)
-    job.status = event.next_status
-    job.version = event.seq
-    job.updated_at = event.ts
-    job.finished_at = event.ts if event.next_status in END_STATUSES else None
-    if event.next_status is not Status.RUNNING:
-        job.claimed_by = job.lease_seq = job.lease_until = None
+def apply(job: Job | None, event: JobEvent, detail: Mapping[str, JsonValue] | None = None) -> Job:
+    """Change `job` in place as `event` says, or make the job that a create event describes, and return it.
+
+    Args:
+        detail: the event's, where the caller has it and its text need not be read again.
+    """
+    status, ts, trigger = event.next_status, event.ts, event.trigger
+    columns: dict[str, object] = {
+        "status": status,
+        "version": event.seq,
+        "updated_at": ts,
+        "finished_at": ts if status in END_STATUSES else None,
+    }
+    if status is not Status.RUNNING:
+        columns["claimed_by"] = columns["lease_seq"] = columns["lease_until"] = None
     # The detail of a log event is the caller's own and carries no columns.
-    if event.trigger is not Trigger.LOG:
-        _apply_detail(job, event)
-    _apply_trigger(job, event)
+    if trigger is not Trigger.LOG:
+        _read_detail(columns, event, event.detail if detail is None else detail)
+    match trigger:
+        case Trigger.CLAIM:
+            columns["lease_seq"] = event.seq
+            columns["started_at"] = ts if job is None else job.started_at or ts
+            columns["stage"], columns["progress"] = None, 0
+        case Trigger.SUCCEED:
+            columns["progress"] = 100
+        case Trigger.REQUEST_CANCEL:
+            columns["cancel_requested_at"] = ts
+        case Trigger.RETRY_BY_HAND:
+            columns["cancel_requested_at"] = None
+    if job is None:
+        born = {"id": event.job_id, "org_id": event.org_id, "created_at": ts, "scheduled_at": ts}
+        return as_kept({**_BLANK, **born, **columns})
+    # At once: where the class is mapped, each assignment is SQLAlchemy's.
+    vars(job).update(columns)
     return job
 
 
@@ -154,66 +174,44 @@ def _check_follows(job: Job | None, event: JobEvent) -> None:
         )
 
 
-def _apply_trigger(job: Job, event: JobEvent) -> None:
-    match event.trigger:
-        case Trigger.CLAIM:
-            job.lease_seq = event.seq
-            job.started_at = job.started_at or event.ts
-            job.stage, job.progress = None, 0
-        case Trigger.SUCCEED:
-            job.progress = 100
-        case Trigger.REQUEST_CANCEL:
-            job.cancel_requested_at = event.ts
-        case Trigger.RETRY_BY_HAND:
-            job.cancel_requested_at = None
-
-
-def _apply_detail(job: Job, event: JobEvent) -> None:
-    for key, value in event.detail.items():
-        if key in _CARRIED:
-            attribute, read = _CARRIED[key]
+def _read_detail(columns: dict[str, object], event: JobEvent, detail: Mapping[str, JsonValue]) -> None:
+    for key, value in detail.items():
+        carried = _CARRIED.get(key)
+        if carried is not None:
+            attribute, read = carried
             try:
-                setattr(job, attribute, read(value))
+                columns[attribute] = read(value)
             except (ValueError, TypeError, OverflowError) as error:
                 raise ValueError(f"event {event.seq}: {key} cannot be {shown(value)}") from error
 
 
-def _blank(event: JobEvent) -> Job:
-    """Return the job that a create event begins, with every column that creation leaves empty."""
-    return Job(
-        id=event.job_id,
-        org_id=event.org_id,
-        parent_id=None,
-        type="",
-        queue="",
-        priority=0,
-        payload_json="{}",
-        result_json=None,
-        status=event.next_status,
-        attempt=0,
-        max_attempts=1,
-        backoff_policy="none",
-        backoff_base=timedelta(0),
-        backoff_factor=1.0,
-        backoff_cap=timedelta(0),
-        backoff_jitter=0.0,
-        timeout=timedelta(0),
-        scheduled_at=event.ts,
-        idempotency_key=None,
-        fingerprint="",
-        requested_by="",
-        stage=None,
-        progress=0,
-        claimed_by=None,
-        lease_seq=None,
-        lease_until=None,
-        crashes=0,
-        cancel_requested_at=None,
-        last_error_code=None,
-        last_error_message=None,
-        created_at=event.ts,
-        updated_at=event.ts,
-        started_at=None,
-        finished_at=None,
-        version=event.seq,
-    )
+# What the columns of a job are that its create event does not name.
+_BLANK: Mapping[str, object] = {
+    "parent_id": None,
+    "type": "",
+    "queue": "",
+    "priority": 0,
+    "payload_json": "{}",
+    "result_json": None,
+    "attempt": 0,
+    "max_attempts": 1,
+    "backoff_policy": "none",
+    "backoff_base": timedelta(0),
+    "backoff_factor": 1.0,
+    "backoff_cap": timedelta(0),
+    "backoff_jitter": 0.0,
+    "timeout": timedelta(0),
+    "idempotency_key": None,
+    "fingerprint": "",
+    "requested_by": "",
+    "stage": None,
+    "progress": 0,
+    "claimed_by": None,
+    "lease_seq": None,
+    "lease_until": None,
+    "crashes": 0,
+    "cancel_requested_at": None,
+    "last_error_code": None,
+    "last_error_message": None,
+    "started_at": None,
+}

@@ -5,6 +5,7 @@ Every store keeps this text unchanged, so that the same document is the same byt
 
 import json
 import math
+from collections.abc import Mapping
 from hashlib import sha256
 from typing import TypeAlias, cast
 
@@ -24,6 +25,7 @@ def _refuse(constant: str) -> None:
 
 
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+_PLAIN = frozenset({bool, type(None)})
 _DECODER = json.JSONDecoder(parse_constant=_refuse)
 
 
@@ -44,7 +46,7 @@ def canonical(value: object, field: str) -> str:
     return text
 
 
-def trusted(value: JsonValue) -> str:
+def trusted(value: "JsonValue | Mapping[str, JsonValue]") -> str:
     """Return the canonical text of a document that Heimdex itself built."""
     return _ENCODER.encode(value)
 
@@ -98,24 +100,25 @@ def printable(text: str, limit: int) -> str:
 
 
 def _check(value: object, field: str, path: str, depth: int) -> None:
-    match value:
-        case None | bool():
-            pass
-        case str():
-            _check_text(value, field, path)
-        case int() | float():
-            _check_number(value, field, path)
-        case list() | tuple():
-            _check_depth(field, path, depth)
-            for index, item in enumerate(value):
-                _check(item, field, f"{path}[{index}]", depth - 1)
-        case dict():
-            _check_depth(field, path, depth)
-            for key, item in value.items():
-                _check_key(key, field, path)
-                _check(item, field, member(path, key), depth - 1)
-        case _:
-            raise InvalidPayload(field, path, f"a {type(value).__name__} is not JSON; convert it first")
+    kind = type(value)
+    # The usual ones first, by their class: a match asks isinstance for each of its cases.
+    if kind in _PLAIN:
+        return
+    if kind is str or isinstance(value, str):
+        _check_text(cast("str", value), field, path)
+    elif kind is int or isinstance(value, int | float):
+        _check_number(cast("float", value), field, path)
+    elif isinstance(value, dict):
+        _check_depth(field, path, depth)
+        for key, item in value.items():
+            _check_key(key, field, path)
+            _check(item, field, member(path, key), depth - 1)
+    elif isinstance(value, list | tuple):
+        _check_depth(field, path, depth)
+        for index, item in enumerate(value):
+            _check(item, field, f"{path}[{index}]", depth - 1)
+    else:
+        raise InvalidPayload(field, path, f"a {kind.__name__} is not JSON; convert it first")
 
 
 def member(path: str, key: str) -> str:
@@ -145,6 +148,8 @@ def _check_depth(field: str, path: str, depth: int) -> None:
 def _check_text(value: str, field: str, path: str) -> None:
     if "\0" in value:
         raise InvalidPayload(field, path, "a NUL character; PostgreSQL cannot store it")
+    if value.isascii():
+        return
     try:
         value.encode()
     except UnicodeEncodeError:

@@ -53,6 +53,9 @@ class JobLimits:
     timeout: timedelta = field(default=timedelta(minutes=15), converter=_timeout)
 
 
+_DEFAULTS = JobLimits()
+
+
 def _type(value: str) -> str:
     return check_text("type", value)
 
@@ -135,7 +138,7 @@ def specify(new: NewJob) -> JobSpec:
         new=new,
         payload_json=payload_json,
         fingerprint=fingerprint(new.type, payload_json),
-        limits=new.limits or JobLimits(),
+        limits=new.limits or _DEFAULTS,
     )
 
 

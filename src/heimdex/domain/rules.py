@@ -1,6 +1,7 @@
 """What single values from outside must satisfy. Each check returns the value as it will be stored."""
 
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from uuid import UUID
 
 from heimdex.domain.errors import InvalidInput
@@ -73,13 +74,15 @@ def to_milliseconds(length: timedelta) -> int:
     return -(-length // _MILLISECOND)
 
 
+@lru_cache(1_024)
 def from_milliseconds(milliseconds: int) -> timedelta:
     return timedelta(milliseconds=milliseconds)
 
 
+@lru_cache(1_024)
 def to_text(time: datetime) -> str:
     """Return a UTC time as ISO 8601 with microseconds and Z, the form that events carry."""
-    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return f"{time.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
 
 
 def from_text(text: str) -> datetime:
