@@ -44,7 +44,7 @@ def run_tests(folder: Path, suites: Sequence[str]) -> Answer:
 
 def run_simulator(folder: Path, seeds: int) -> Answer:
     """Run the simulator from seed 0 on until the first run in which a rule is broken."""
-    command = ["tests.simulation.simulate", "--first", "0", "--seeds", str(seeds), "--processes", "1"]
+    command = ["tests.simulation.simulate", "--as-found", "--first", "0", "--seeds", str(seeds), "--processes", "1"]
     run = _run(folder, command, LONGEST_SECONDS)
     if run is None:
         return Answer(None, f"no violation in {LONGEST_SECONDS} s")

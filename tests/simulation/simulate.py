@@ -90,6 +90,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--seeds", type=int, default=500, help="how many runs")
     parser.add_argument("--first", type=int, default=0, help="the seed of the first one")
     parser.add_argument("--seed", type=int, help="show this one run instead")
+    parser.add_argument(
+        "--as-found", action="store_true", help="name the first failure at once, without making it smaller"
+    )
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     asked = parser.parse_args(arguments)
     console = Console()
@@ -103,6 +106,9 @@ def main(arguments: Sequence[str]) -> int:
         for run in all_runs(seeds, asked.processes):
             if run.violations:
                 progress.stop()
+                if asked.as_found:
+                    console.out(f"seed {run.plan.seed}: {run.violations[0]}", highlight=False)
+                    return 1
                 console.out(report(scenario_of, smaller(scenario_of, run)), highlight=False)
                 console.out(f"again: make simulate SEED={run.plan.seed}")
                 return 1
