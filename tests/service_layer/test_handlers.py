@@ -93,10 +93,10 @@ def test_a_commit_that_was_made_before_the_line_was_cut_is_found(ledger: HandLed
     assert [job.id for job in jobs_of(ledger)] == [created.job.id]
 
 
-def test_a_commit_that_was_never_made_is_told_as_such(ledger: HandLedger) -> None:
+def test_a_commit_that_is_not_there_when_it_is_looked_for_may_still_come(ledger: HandLedger) -> None:
     ledger.faults.plan(CreateJobs, before_commit(CUT))
 
-    with pytest.raises(TransientDatabaseError, match="what was written is not there"):
+    with pytest.raises(CommitOutcomeUnknown, match="what was written is not there"):
         ledger.bus.handle(command(NewJob("nothing")))
     assert jobs_of(ledger) == ()
 

@@ -8,7 +8,13 @@ import pytest
 from heimdex.bootstrap import bound_handlers
 from heimdex.domain import commands
 from heimdex.domain.commands import ClaimingCommand, Command, CreateJobs, DraftedCommand, ExpireLeases
-from heimdex.domain.errors import CommitOutcomeUnknown, DatabaseError, DatabaseUnavailable, TransientDatabaseError
+from heimdex.domain.errors import (
+    CommitOutcomeUnknown,
+    DatabaseError,
+    DatabaseUnavailable,
+    SchemaMissing,
+    TransientDatabaseError,
+)
 from heimdex.domain.job import Job
 from heimdex.domain.new_job import NewJob
 from heimdex.domain.results import Created
@@ -68,7 +74,9 @@ def test_the_last_error_comes_back_to_the_caller() -> None:
         bus.handle(ExpireLeases(scope=SYSTEM, limit=1))
 
 
-@pytest.mark.parametrize("last", [TransientDatabaseError("deadlock"), DatabaseUnavailable("full")], ids=repr)
+@pytest.mark.parametrize(
+    "last", [TransientDatabaseError("deadlock"), DatabaseUnavailable("full"), SchemaMissing("dropped")], ids=repr
+)
 def test_a_command_of_which_an_earlier_try_may_be_committed_is_not_said_to_be_undone(last: DatabaseError) -> None:
     def create(command: CreateJobs) -> list[Created]:
         if command.draft.unknown:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Never, Protocol, TypeAlias, TypeVar, cast
 
 from heimdex.domain.commands import Command, DraftedCommand
-from heimdex.domain.errors import CommitOutcomeUnknown, DatabaseUnavailable, TransientDatabaseError
+from heimdex.domain.errors import CommitOutcomeUnknown, DatabaseError
 from heimdex.service_layer.ports import Ids
 from heimdex.service_layer.retry import Retry
 
@@ -35,24 +35,20 @@ class MessageBus:
         As a whole, or from the step on that failed: what earlier steps did is committed, and part of the answer.
 
         Raises:
-            CommitOutcomeUnknown: it may be done. Every other DatabaseError says that it, or its last step, is not.
+            CommitOutcomeUnknown: it may be done. Every other DatabaseError says that it, or its last step, is not; of
+                CreateChildren it says nothing, since children have keys and are safe to create again.
         """
         handler = self._handlers[type(command)]
         settled = command.settled(self._ids)
         if command.in_steps:
             return cast("_InSteps[Answer]", handler)(settled, retry=self._retry)
         whole = cast("Callable[[Command[Answer]], Answer]", handler)
-        in_doubt = False
-
-        def attempt() -> Answer:
-            nonlocal in_doubt
-            in_doubt = isinstance(settled, DraftedCommand) and settled.draft.unknown
-            return whole(settled)
-
         try:
-            return self._retry(attempt)
-        except (TransientDatabaseError, DatabaseUnavailable) as error:
-            if in_doubt:
-                # The try before was not there when it was looked for, and its commit may have come since.
-                raise CommitOutcomeUnknown(f"an earlier try may have been committed; the last one: {error}") from error
+            return self._retry(lambda: whole(settled))
+        except CommitOutcomeUnknown:
+            raise
+        except DatabaseError as error:
+            if isinstance(settled, DraftedCommand) and settled.draft.unknown:
+                # It was not there when it was looked for, and its commit may have come since.
+                raise CommitOutcomeUnknown(f"a try may have been committed; the last one: {error}") from error
             raise
