@@ -31,10 +31,11 @@ class Decision:
     lengths: Mapping[str, timedelta] = NO_LENGTHS
     reason: str | None = None
 
-    def detail_at(self, ts: datetime) -> Mapping[str, JsonValue]:
+    def detail_at(self, ts: datetime) -> dict[str, JsonValue]:
         """Return the detail of the event that happens at `ts`."""
         if not self.lengths:
-            return self.detail
+            # A dict in any case: no other mapping, such as NOTHING, can be written as JSON.
+            return dict(self.detail)
         return {**self.detail, **{name: to_text(ts + length) for name, length in self.lengths.items()}}
 
 
