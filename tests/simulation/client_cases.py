@@ -2,12 +2,12 @@
 
 from collections.abc import Callable
 
-from heimdex.bootstrap import Application
-from heimdex.domain.commands import (
-    CreateJobs,
-)
+from heimdex.bootstrap import Application, bound_handlers
+from heimdex.domain.commands import CreateJobs
 from heimdex.domain.job import Job
 from heimdex.domain.results import Created
+from heimdex.service_layer.message_bus import MessageBus
+from heimdex.service_layer.retry import once
 from heimdex.testing.simulator.sweeping import Case
 from tests.simulation.swept_jobs import LIMITS, TENANT, add, registry, there, wanted
 from tests.simulation.told import Told
@@ -26,6 +26,16 @@ def create() -> Case:
         act=lambda app: told.ask(lambda: app.handle(CreateJobs(scope=TENANT, new_jobs=[wanted()]))),
         check=check,
     )
+
+
+def create_in_one_try() -> Case:
+    told = Told[list[Created]]()
+
+    def act(app: Application) -> None:
+        bus = MessageBus(bound_handlers(app.store.unit_of_work), ids=app.ids, retry=once)
+        told.ask(lambda: bus.handle(CreateJobs(scope=TENANT, new_jobs=[wanted()])))
+
+    return Case(jobs=registry(), act=act, check=lambda app: told.check_count(len(there(app))))
 
 
 def create_with_key_until_answered() -> Case:
@@ -115,6 +125,7 @@ def create_in_a_unit_of_work() -> Case:
 
 CLIENT_CASES: dict[str, Callable[[], Case]] = {
     "create": create,
+    "create in one try": create_in_one_try,
     "create with a key": create_with_key,
     "create with a key until answered": create_with_key_until_answered,
     "replay of a key": replay,

@@ -42,6 +42,7 @@ SOMETIMES = (
 """What must have been so in some run, or the runs have not looked where it matters."""
 
 _CHUNK = 4
+_MOST_QUIET = 0.01
 
 
 def simulated(seed: int) -> Run:
@@ -73,12 +74,28 @@ def show(totals: Totals, seconds: float, console: Console) -> None:
     console.print(table)
 
 
+def shortcomings(totals: Totals) -> list[str]:
+    """Return what keeps these runs from saying much: a run that is too small, too quiet, or has not been everywhere."""
+    floors = (
+        ("actors", totals.fewest_actors, 4),
+        ("calls of ports", totals.fewest_calls, 200),
+        ("jobs", totals.fewest_jobs, 10),
+        ("organisations", totals.fewest_organisations, 3),
+    )
+    small = [f"a run had {got} {what}, fewer than {floor}" for what, got, floor in floors if (got or 0) < floor]
+    quiet = totals.quiet > 0 and totals.quiet >= _MOST_QUIET * totals.runs
+    loud = [f"{totals.quiet} of {totals.runs} runs had no fault"] if quiet else []
+    return small + loud + [f"never reached: {condition}" for condition in SOMETIMES if not totals.reached[condition]]
+
+
 def replay(seed: int, console: Console) -> int:
+    """Show one run; one that fails is shown as small as it can be made."""
     run = run_one(scenario_of, plan_of(seed), traced=True)
-    for line in run.trace:
-        console.out(line, highlight=False)
     if run.violations:
         console.out(report(scenario_of, smaller(scenario_of, run)), highlight=False)
+    else:
+        for line in run.trace:
+            console.out(line, highlight=False)
     console.out(
         f"seed {seed}: {len(run.violations)} violations, {run.calls.total()} calls, {len(run.sites)} fault sites"
     )
@@ -115,10 +132,10 @@ def main(arguments: Sequence[str]) -> int:
             totals.add(run)
             progress.advance(bar)
     show(totals, time.monotonic() - began, console)
-    missed = [condition for condition in SOMETIMES if not totals.reached[condition]]
-    if missed:
-        console.out(f"never reached: {'; '.join(missed)}")
-    return 1 if missed else 0
+    missing = shortcomings(totals)
+    for shortcoming in missing:
+        console.out(shortcoming, highlight=False)
+    return 1 if missing else 0
 
 
 if __name__ == "__main__":

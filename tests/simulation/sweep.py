@@ -151,6 +151,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--long", action="store_true", help="what takes a while takes long in it")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     asked = parser.parse_args(arguments)
+    if asked.faults is not None and not asked.case:
+        parser.error("--faults needs --case: the calls are counted in one use case")
     console = Console()
     logging.disable(logging.CRITICAL)
     if asked.case and asked.faults is not None:

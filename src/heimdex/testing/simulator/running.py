@@ -73,7 +73,8 @@ def smaller(scenario: ScenarioOf, failed: Run) -> Run:
     smallest = failed
     for change in _changes(failed):
         run = run_one(scenario, change(smallest.plan))
-        if run.violations:
+        # Another failure would be another bug.
+        if run.violations and run.violations[0].rule == failed.violations[0].rule:
             smallest = run
     return smallest
 
@@ -85,6 +86,7 @@ def report(scenario: ScenarioOf, failed: Run) -> str:
         f"seed {failed.plan.seed}: {failed.violations[0]}",
         f"{failed.plan}",
         f"faults: {', '.join(sorted(failed.sites)) or 'none'}",
+        f"the same again, made smaller in the same way: simulate(..., seeds=[{failed.plan.seed}])",
         f"the last lines of the trace (of {len(again.trace)}):",
     ]
     return "\n  ".join([*lines, *again.trace[-_SHOWN_LINES:]])
