@@ -3,6 +3,7 @@
 # make check      format, lint, types, import rules, fast tests
 # make setup      only the environment in .venv             make setup PYTHON=python3.12
 # make mutants    plants known bugs, one at a time, and names the test that catches each; ARGS="fence" for some
+# make bench      Heimdex beside its peers, about an hour   make bench ARGS="--quick"
 # make lock       requirements.txt anew, keeping the versions in it; make lock ARGS=--upgrade takes the newest
 # make clean      remove .venv and what tools left behind
 
@@ -18,7 +19,7 @@ READY := $(VENV)/ready
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup demo test check mutants lock clean
+.PHONY: setup demo test check mutants bench lock clean
 .DEFAULT_GOAL := setup
 
 setup: $(READY)
@@ -53,6 +54,9 @@ check: $(READY)
 
 mutants: $(READY)
 	$(BIN)/python tests/mutants/plant.py $(ARGS)
+
+bench: $(READY)
+	PYTHONPATH=. $(BIN)/python -m bench.run $(ARGS)
 
 idempotency: $(READY)
 	PYTHONPATH=. $(BIN)/python bench/idempotent_create.py
