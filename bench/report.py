@@ -38,7 +38,7 @@ class Outcome:
     stores: Mapping[str, str]
     measured: list[Measured] = field(factory=list)
     failures: list[tuple[str, str, str]] = field(factory=list)
-    samples: Mapping[str, list[float]] = field(factory=dict)
+    samples: dict[str, list[float]] = field(factory=dict)
 
     def values(self, case: str, peer: str, metric: str) -> list[float]:
         """Return one value for each round, in their order."""

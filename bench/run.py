@@ -3,6 +3,7 @@
 import argparse
 import os
 import platform
+import signal
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -48,6 +49,8 @@ QUICK = Effort(rounds=1, seconds=0.3, peer_seconds=0.3, pickups=20, most_jobs=1_
 
 def main() -> int:
     asked = _arguments()
+    # Python ends at once on SIGTERM otherwise, and leaves workers and databases behind.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     peers = catalogue()
     if asked.page is not None:
         asked.page.write_text(page(peers), encoding="utf-8")
@@ -72,6 +75,8 @@ def main() -> int:
         usable = _installed(chosen, places, outcome)
         for case in cases:
             _run_case(bench, case, [peer for peer in usable if case.takes(peer)], effort, outcome)
+            outcome.samples.update({f"{name}, {peer}": found for (name, peer), found in bench.samples.items()})
+            bench.samples.clear()
             write(outcome, asked.results)
     _say(f"written to {asked.results}")
     return 1 if outcome.failures else 0
@@ -126,7 +131,7 @@ def _size(bench: Bench, case: Case, peer: Peer, effort: Effort) -> int:
     if not effort.sized:
         return jobs
     values = case.measure(bench, peer, jobs)
-    bench.samples.clear()
+    bench.samples.clear()  # nothing else is in there before the rounds of a case
     if case.sized_by is None:
         return effort.pickups
     # With few jobs the start of a worker is most of it.
@@ -142,7 +147,7 @@ def _rate(case: Case, values: Mapping[str, float]) -> float:
 
 
 def _failed(case: Case, peer: Peer, error: PeerFailed, outcome: Outcome) -> None:
-    _say(f"{case.name} {peer.name}: failed: {error}")
+    _say(f"{case.name} {peer.name}: failed: {str(error).strip().splitlines()[-1]}")
     outcome.failures.append((case.name, peer.name, str(error)))
 
 

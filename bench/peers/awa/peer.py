@@ -1,6 +1,7 @@
 """awa (awa-pg), at the settings that peer.toml explains."""
 
 import asyncio
+import re
 import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -78,10 +79,8 @@ async def _work() -> None:
 
 @asynccontextmanager
 async def _client() -> "AsyncIterator[awa_pg.AsyncClient]":
-    # Its URL parser wants the user beside the socket's folder, not before an empty host.
-    url = protocol.database_url().replace("//postgres@/", "///")
-    if url.startswith("postgresql:////"):
-        url = url.replace("////", "///") + "&user=postgres"
+    # Its URL parser wants the user behind, where the host is the folder of a socket.
+    url = re.sub(r"//([^@/]+)@/(.*)", r"///\2&user=\1", protocol.database_url())
     client = awa_pg.AsyncClient(url, max_connections=CONNECTIONS)
     try:
         yield client
