@@ -127,13 +127,13 @@ def _run_case(bench: Bench, case: Case, peers: Sequence[Peer], effort: Effort, o
 
 def _size(bench: Bench, case: Case, peer: Peer, effort: Effort) -> int:
     """Return how many jobs fill a run of this peer. What is tried for it is the warm-up: it is not counted."""
-    jobs = min(case.first_jobs, effort.most_jobs)
+    jobs = effort.pickups if case.sized_by is None else min(case.first_jobs, effort.most_jobs)
     if not effort.sized:
         return jobs
     values = case.measure(bench, peer, jobs)
     bench.samples.clear()  # nothing else is in there before the rounds of a case
     if case.sized_by is None:
-        return effort.pickups
+        return jobs
     # With few jobs the start of a worker is most of it.
     rate = _rate(case, values)
     if jobs / rate < _SECOND_LOOK_SECONDS < effort.seconds_of(peer, case):
