@@ -80,11 +80,12 @@ class Bench:
         The clock runs from the first line of the first job function until the database shows no job unfinished.
 
         Args:
-            look: called between two looks at the database.
+            look: called between two looks at the database, and once when all is finished.
         """
         with self.runner.workers(peer, place.url, workers) as running:
             finished_at = self._finished_at(peer, place, jobs, running, look)
             begun_at = running.first_start()
+            look(running)
         if begun_at is None:
             raise PeerFailed(f"{peer.name}: all {jobs} jobs are finished and none has begun")
         return jobs / ((finished_at - begun_at) / 1e9)
@@ -148,7 +149,7 @@ def _memory(bench: Bench, peer: Peer, jobs: int) -> dict[str, float]:
                 bench.runner.ask(peer, place.url, "watch")
                 return {"memory": running.memory() / _MEBIBYTE, "rate": 1.0}
         rate = bench.drain(peer, place, jobs, 1, lambda running: seen.append(running.memory()))
-    return {"memory": max(seen, default=0) / _MEBIBYTE, "rate": rate}
+    return {"memory": max(seen) / _MEBIBYTE, "rate": rate}
 
 
 def _pickup(bench: Bench, peer: Peer, _: int) -> dict[str, float]:

@@ -43,7 +43,7 @@ class Effort:
         return case.share * (self.seconds if peer.is_ours or peer.is_floor else self.peer_seconds)
 
 
-FULL = Effort(rounds=7, seconds=10, peer_seconds=3, pickups=100, most_jobs=1_000_000)
+FULL = Effort(rounds=7, seconds=12, peer_seconds=3, pickups=100, most_jobs=1_000_000)
 QUICK = Effort(rounds=1, seconds=0.3, peer_seconds=0.3, pickups=20, most_jobs=1_000, sized=False)
 
 
