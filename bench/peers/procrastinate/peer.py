@@ -1,0 +1,51 @@
+"""procrastinate, at the settings that peer.toml explains."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from procrastinate import App, PsycopgConnector
+
+from bench import protocol
+from bench.protocol import Wish
+
+app = App(connector=PsycopgConnector(conninfo=protocol.database_url(), min_size=4, max_size=20))
+
+
+@app.task(name="noop")
+async def noop(number: int, text: str, at: int) -> None:
+    protocol.arrived(at)
+
+
+class Creator:
+    async def one(self, wish: Wish) -> None:
+        task = noop if wish.key is None else noop.configure(queueing_lock=wish.key)
+        await task.defer_async(number=wish.number, text=wish.text, at=wish.at)
+
+    async def many(self, wishes: Sequence[Wish]) -> None:
+        # `Task.batch_defer` gives all its jobs one queueing lock; this is what it calls, with a lock for each.
+        template = noop.configure()
+        jobs = [
+            template.make_new_job(number=wish.number, text=wish.text, at=wish.at).evolve(queueing_lock=wish.key)
+            for wish in wishes
+        ]
+        await app.job_manager.batch_defer_jobs_async(jobs)
+
+
+class Procrastinate:
+    batch = protocol.BATCH
+
+    async def setup(self) -> None:
+        async with app.open_async():
+            await app.schema_manager.apply_schema_async()
+
+    @asynccontextmanager
+    async def creator(self) -> AsyncIterator[Creator]:
+        async with app.open_async():
+            yield Creator()
+
+    def work(self) -> None:
+        app.run_worker(concurrency=30)
+
+
+if __name__ == "__main__":
+    protocol.run(Procrastinate())
