@@ -292,3 +292,17 @@ def test_a_time_carried_by_events_is_that_of_the_database(whole: SqlHarness) -> 
 
     assert events[4].ts == events[3].ts
     assert from_text(str(events[4].detail["scheduled_at"])) > events[4].ts
+
+
+@pytest.mark.parametrize("value", ["'zzz'", "12345", "x'00ff'", "'A' || substr(id, 2)"])
+def test_an_id_that_is_none_is_found_and_hides_nobody(sqlite_store: SqlHarness, value: str) -> None:
+    ids = live(sqlite_store, 3)
+    connection = sqlite3.connect(sqlite_store.url.removeprefix("sqlite:///"))
+    with connection:
+        connection.execute(f"UPDATE job SET id = {value} WHERE id = '{ids[0].hex}'")  # noqa: S608 - as above
+    connection.close()
+
+    code, answer = verify(sqlite_store)
+
+    assert (code, answer["rules"]["unreadable_row"]) == (1, 1)
+    assert answer["jobs"] >= 2

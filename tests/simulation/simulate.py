@@ -4,7 +4,6 @@
 """
 
 import argparse
-import logging
 import os
 import sys
 import time
@@ -46,7 +45,6 @@ _MOST_QUIET = 0.01
 
 
 def simulated(seed: int) -> Run:
-    logging.disable(logging.CRITICAL)
     return run_one(scenario_of, plan_of(seed))
 
 
@@ -102,9 +100,15 @@ def replay(seed: int, console: Console) -> int:
     return 1 if run.violations else 0
 
 
+def _at_least_one(text: str) -> int:
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError("give at least one")
+    return int(text)
+
+
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=500, help="how many runs")
+    parser.add_argument("--seeds", type=_at_least_one, default=500, help="how many runs; 500 if not given")
     parser.add_argument("--first", type=int, default=0, help="the seed of the first one")
     parser.add_argument("--seed", type=int, help="show this one run instead")
     parser.add_argument(
@@ -113,7 +117,6 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     asked = parser.parse_args(arguments)
     console = Console()
-    logging.disable(logging.CRITICAL)
     if asked.seed is not None:
         return replay(asked.seed, console)
     seeds = range(asked.first, asked.first + asked.seeds)

@@ -5,6 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from heimdex.domain.errors import InvalidInput
 from heimdex.testing.simulator.plan import plan_of
 from heimdex.testing.simulator.running import run_one, simulate
 from tests.simulation.traffic import scenario_of
@@ -25,7 +28,7 @@ def test_some_seeds_show_no_violation() -> None:
 
 def test_a_seed_gives_the_same_trace_in_every_process() -> None:
     program = (
-        "from tests.simulation.simulate import *; logging.disable(logging.CRITICAL)\n"
+        "from tests.simulation.simulate import *\n"
         "print(*run_one(scenario_of, plan_of(7), traced=True).trace, sep='\\n')"
     )
     traces = [
@@ -47,3 +50,8 @@ def test_another_seed_is_another_run() -> None:
     first, second = (run_one(scenario_of, plan_of(seed), traced=True) for seed in (1, 2))
 
     assert first.trace != second.trace
+
+
+def test_a_simulation_without_a_seed_shows_nothing_and_says_so() -> None:
+    with pytest.raises(InvalidInput, match="give at least one seed"):
+        simulate(scenario_of, range(0))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
+from uuid import UUID
 
 from attrs import frozen
 from sqlalchemy import Connection, Engine, Insert
@@ -79,6 +80,10 @@ class Database(ABC):
     @abstractmethod
     def one_writer(self) -> bool:
         """Whether its writers wait for each other, so that a second connection could not write beside the first."""
+
+    @abstractmethod
+    def is_no_id(self, column: "ColumnElement[UUID]") -> ColumnElement[bool]:
+        """Return whether a column of ids holds something else, which was written past Heimdex."""
 
     @abstractmethod
     def insert_where_free(self) -> Insert:

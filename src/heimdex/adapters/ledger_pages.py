@@ -7,14 +7,14 @@ from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, Text, cast, select, type_coerce
+from sqlalchemy import Select, Text, cast, func, not_, select, type_coerce
 from sqlalchemy.orm import Session
 
 from heimdex.adapters.database import Database
 from heimdex.adapters.orm import event_table, job_table
 from heimdex.adapters.reading import load_jobs
 from heimdex.adapters.scoping import scoped
-from heimdex.domain.errors import DatabaseError, DataRejected
+from heimdex.domain.errors import DatabaseError, DataRejected, shown
 from heimdex.domain.job import Job
 from heimdex.domain.scope import Scope
 from heimdex.domain.verification_model import HistoryLine
@@ -42,6 +42,8 @@ _LINE = select(
 )
 _IN_ORDER = (event_table.c.job_id, event_table.c.seq)
 
+_NO_ID = UUID(int=0)
+
 _job_id = attrgetter("job_id")
 # A history has one job and one organisation, and to make a UUID of text is slow.
 _id = lru_cache(1_000)(UUID)
@@ -54,6 +56,8 @@ class LedgerPages:
         self._jobs_at_once = _JOBS
 
     def read(self, after: UUID | None) -> Iterator[Recorded]:
+        if after is None:
+            yield from self._without_id()
         more = True
         while more:
             try:
@@ -80,12 +84,22 @@ class LedgerPages:
                 self._jobs_at_once = min(2 * len(jobs) + 1, _JOBS)
         return list(_side_by_side(jobs, lines)), upto
 
+    def _without_id(self) -> Iterator[Recorded]:
+        """Yield one record for the rows, and one for the events, whose id is none: no page comes to them."""
+        for column, what in ((job_table.c.id, "rows"), (event_table.c.job_id, "events")):
+            statement = select(func.count(), func.min(type_coerce(column, Text))).where(self._database.is_no_id(column))
+            with self._database.beholding(self._scope) as session:
+                count, example = session.execute(scoped(statement, self._scope, column.table)).one()
+            if count:
+                yield Recorded(_NO_ID, None, (), f"{count} {what} have an id that is none, such as {shown(example)}")
+
     def _one_by_one(self, after: UUID | None) -> tuple[list[Recorded], UUID | None]:
         """Return a page in which what cannot be read is passed over."""
         ids = set()
         with self._database.beholding(self._scope) as session:
             for column in (job_table.c.id, event_table.c.job_id):
-                statement = select(column).distinct().order_by(column).limit(_JOBS)
+                statement = select(column).where(not_(self._database.is_no_id(column)))
+                statement = statement.distinct().order_by(column).limit(_JOBS)
                 if after is not None:
                     statement = statement.where(column > after)
                 ids |= set(session.scalars(scoped(statement, self._scope, column.table)))

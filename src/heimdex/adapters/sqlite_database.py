@@ -5,8 +5,9 @@ import threading
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, cast
+from uuid import UUID
 
-from sqlalchemy import Connection, Insert, create_engine, event, literal, text
+from sqlalchemy import Connection, Insert, Text, create_engine, event, func, literal, or_, text, type_coerce
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import URL
 from sqlalchemy.orm import Session
@@ -24,6 +25,8 @@ from heimdex.domain.errors import TransientDatabaseError
 from heimdex.domain.scope import Scope
 from heimdex.service_layer.ports import Clock
 
+# Ids are text of hexadecimal digits, without hyphens.
+_ID_LENGTH = 32
 _READ_ONLY = "heimdex_read_only"
 _PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "recursive_triggers=ON")
 
@@ -64,6 +67,10 @@ class Sqlite(Database):
     @property
     def one_writer(self) -> bool:
         return True
+
+    def is_no_id(self, column: ColumnElement[UUID]) -> ColumnElement[bool]:
+        stored = type_coerce(column, Text)
+        return or_(func.typeof(stored) != "text", func.length(stored) != _ID_LENGTH, stored.op("GLOB")("*[^0-9a-f]*"))
 
     def insert_where_free(self) -> Insert:
         return sqlite.insert(job_table).on_conflict_do_nothing()

@@ -1,10 +1,13 @@
 """Many runs: what they reached, the first that failed, made smaller, and how to see it again."""
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 from attrs import define, evolve, field
 
+from heimdex.domain.errors import InvalidInput
 from heimdex.testing.simulator.plan import Plan, ScenarioOf, plan_of
 from heimdex.testing.simulator.simulation import Run, Simulation
 
@@ -51,6 +54,7 @@ def simulate(
         look: called with each run.
 
     Raises:
+        InvalidInput: there is no seed.
         AssertionError: a rule was broken; the text has the rule, the seed, the plan and the end of the trace.
     """
     totals = Totals()
@@ -60,12 +64,15 @@ def simulate(
             raise AssertionError(report(scenario, smaller(scenario, run)))
         totals.add(run)
         look(run)
+    if not totals.runs:
+        raise InvalidInput("seeds", seeds, "give at least one seed: without a run nothing is shown")
     return totals
 
 
 def run_one(scenario: ScenarioOf, plan: Plan, *, traced: bool = False) -> Run:
     """Run a plan. The same plan twice gives the same trace, byte by byte."""
-    return Simulation(scenario(plan.seed), plan, traced=traced).run()
+    with _silence(logging.getLogger("heimdex.worker")):
+        return Simulation(scenario(plan.seed), plan, traced=traced).run()
 
 
 def smaller(scenario: ScenarioOf, failed: Run) -> Run:
@@ -90,6 +97,16 @@ def report(scenario: ScenarioOf, failed: Run) -> str:
         f"the last lines of the trace (of {len(again.trace)}):",
     ]
     return "\n  ".join([*lines, *again.trace[-_SHOWN_LINES:]])
+
+
+@contextmanager
+def _silence(logger: logging.Logger) -> Iterator[None]:
+    """Keep back what simulated workers have to say: in most runs they lose their database again and again."""
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def _changes(failed: Run) -> Iterator[Callable[[Plan], Plan]]:
