@@ -110,6 +110,29 @@ def test_a_stale_holder_cannot_renew(store: StoreHarness, lose: Callable[[StoreH
     assert refusals(store, held) == 1
 
 
+def test_of_all_that_a_stale_holder_writes_after_another_worker_took_over_nothing_is_accepted(
+    store: StoreHarness,
+) -> None:
+    stale = running(store)
+    expired_and_claimed_again(store, stale)
+    held, events = stored(store, stale), history(store, stale)
+
+    refused: list[Refusal] = []
+    for write in WRITES.values():
+        with store.unit_of_work(SYSTEM) as uow:
+            refused += write(uow.jobs, stale)
+    with store.unit_of_work(SYSTEM) as uow:
+        assert uow.jobs.renew([hold_of(stale)], lease=LEASE) == frozenset()
+
+    assert [refusal.trigger for refusal in refused] == list(WRITES)
+    assert refusals(store, stale) == len(WRITES) + 1 == 8
+    assert columns(stored(store, stale)) == columns(held)
+    assert [event.seq for event in history(store, stale)] == [event.seq for event in events]
+    with store.unit_of_work(SYSTEM) as uow:
+        assert uow.jobs.renew([hold_of(held)], lease=LEASE) == {hold_of(held)}
+    assert [job.result for job in finish(store, held, Succeed('"mine"')).jobs] == ["mine"]
+
+
 def test_the_new_holder_is_not_disturbed_by_the_stale_one(store: StoreHarness) -> None:
     stale = running(store)
     expired(store, stale)

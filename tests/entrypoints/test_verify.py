@@ -61,8 +61,45 @@ def test_a_sound_ledger_exits_with_zero_and_says_what_was_read(
     ]
 
 
-def test_an_empty_ledger_is_sound(here: Heimdex) -> None:
-    assert here("verify").code == 0
+def test_an_empty_ledger_leaves_nothing_to_verify(here: Heimdex) -> None:
+    ran = here("verify")
+
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out.splitlines()[-1] == "There is nothing to verify: the ledger has neither a job nor a history."
+    assert json.loads(here("verify", "--json").out)["sound"]
+
+
+def test_an_organisation_that_nobody_knows_is_not_called_sound(here: Heimdex, create: Create) -> None:
+    create()
+
+    ran = here("verify", "--org", OTHER)
+
+    assert ran.code == 0
+    assert ran.out.splitlines()[-1] == (
+        f"There is nothing to verify: organisation {OTHER} has neither a job nor a history."
+    )
+
+
+def test_a_history_without_its_row_names_neither_event_nor_row(here: Heimdex, create: Create, break_: Break) -> None:
+    job_id = create()
+    break_("DELETE FROM job")
+
+    ran = here("verify")
+
+    assert ran.code == 1
+    assert f"{job_id}  -      history_without_row  its row is gone" in ran.out
+
+
+def test_a_ledger_of_one_row_that_cannot_be_read_is_not_taken_for_an_empty_one(
+    here: Heimdex, create: Create, break_: Break
+) -> None:
+    create()
+    break_("UPDATE job SET created_at = 'yesterday'")
+
+    ran = here("verify")
+
+    assert ran.code == 1
+    assert "There is nothing to verify" not in ran.out
 
 
 def test_a_broken_ledger_exits_with_one_and_names_rule_job_and_event(

@@ -231,44 +231,47 @@ def test_a_second_asset_of_a_job_is_found(drive: Drive, views: LossyViews, job: 
 
 
 @pytest.mark.parametrize(
-    ("column", "value"),
+    ("column", "value", "problem"),
     [
-        ("priority", 7),
-        ("attempt", 2),
-        ("status", Status.QUEUED),
-        ("result_json", '"another"'),
-        ("payload_json", '{"uri":"another"}'),
-        ("payload_json", "no JSON"),
+        ("priority", 7, "row_differs: its history does not lead to its priority"),
+        ("attempt", 2, "row_differs: its history does not lead to its attempt"),
+        ("status", Status.QUEUED, "row_differs: its history does not lead to its status"),
+        ("result_json", '"another"', "result_digest: its result is not the one that it succeeded with"),
+        ("payload_json", '{"uri":"another"}', "payload_digest: its payload is not the one that it was created with"),
+        ("payload_json", "no JSON", "payload_digest: its payload is not the one that it was created with"),
     ],
 )
 def test_a_row_that_its_history_does_not_lead_to_is_found(
-    drive: Drive, views: LossyViews, job: Job, column: str, value: object
+    drive: Drive, views: LossyViews, job: Job, column: str, value: object, problem: str
 ) -> None:
     setattr(views.jobs[job.id], column, value)
 
     report = check_drive(views, drive.files, _walk(drive))
 
-    assert _problems(report.broken) == [(str(job.id), f"its history does not lead to its row: {column}")]
+    assert _problems(report.broken) == [(str(job.id), problem)]
 
 
-@pytest.mark.parametrize(("first", "last"), [(1, None), (0, -1), (0, 0)])
+@pytest.mark.parametrize(
+    ("first", "last", "rule"),
+    [(1, None, "gap"), (0, -1, "row_differs"), (0, -1, "result_digest"), (0, 0, "row_without_history")],
+)
 def test_a_history_that_lacks_something_is_found(
-    drive: Drive, views: LossyViews, job: Job, first: int, last: int | None
+    drive: Drive, views: LossyViews, job: Job, first: int, last: int | None, rule: str
 ) -> None:
     views.events[job.id] = views.events[job.id][first:last]
 
-    [finding] = check_drive(views, drive.files, _walk(drive)).broken
+    broken = check_drive(views, drive.files, _walk(drive)).broken
 
-    assert finding.subject == str(job.id)
-    assert finding.problem.startswith("its history does not lead to its row: ")
+    assert {finding.subject for finding in broken} == {str(job.id)}
+    assert rule in {finding.problem.partition(":")[0] for finding in broken}
 
 
 @pytest.mark.parametrize(
     ("detail_json", "problem"),
     [
-        ("no JSON", "Expecting value"),
-        ("[]", "the document is not an object"),
-        ('{"timeout_ms":' + "9" * 40 + "}", "event 1: timeout_ms cannot be"),
+        ("no JSON", "its detail cannot be read (JSONDecodeError)"),
+        ("[]", "its detail cannot be read (TypeError)"),
+        ('{"timeout_ms":' + "9" * 40 + "}", "it does not say"),
     ],
 )
 def test_a_history_that_cannot_be_read_is_found(
@@ -280,7 +283,7 @@ def test_a_history_that_cannot_be_read_is_found(
     [finding] = check_drive(views, drive.files, _walk(drive)).broken
 
     assert finding.subject == str(job.id)
-    assert f": unreadable ({problem}" in finding.problem
+    assert finding.problem.startswith(f"unreadable_event: {problem}")
 
 
 @pytest.mark.parametrize("payload_json", ["no JSON", "[]", "{}", '{"uri":[],"size":5,"mtime_ns":"1"}'])

@@ -1,4 +1,4 @@
-"""The whole ledger in the order of ids, page by page: rows beside their histories."""
+"""The whole ledger in the order of ids, page by page: rows beside their histories, each of which is read as a whole."""
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -20,7 +20,7 @@ from heimdex.domain.scope import Scope
 from heimdex.domain.verification_model import HistoryLine
 from heimdex.service_layer.ports import Recorded
 
-# As many rows as are held at once: a payload has up to 256 KiB.
+# As many rows as are held at once, but for one job's history: that is read as a whole. A payload has up to 256 KiB.
 _JOBS, _EVENTS = 500, 5_000
 
 # What a driver or a column type raises for a value that was written past Heimdex.

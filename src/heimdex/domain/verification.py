@@ -11,7 +11,8 @@ from heimdex.domain.errors import shown
 from heimdex.domain.job import Job
 from heimdex.domain.json_text import decode_object, digest
 from heimdex.domain.verification_model import ENDS, Detail, Event, Life, id_of, length_of, time_of, unreadable
-from heimdex.domain.verification_rules import EVERY, OF_TRIGGER, rests_in_failed_wrongly
+from heimdex.domain.verification_of_runs import rests_in_failed_wrongly
+from heimdex.domain.verification_rules import EVERY, OF_TRIGGER
 
 _NOTHING: Detail = MappingProxyType({})
 

@@ -270,6 +270,11 @@ def unreadable(event: Event, detail: Detail) -> str | None:
     return None
 
 
+def by_expiry(detail: Detail) -> bool:
+    """Return whether a cancel took the place of an expiry, which alone counts a crash."""
+    return "crashes" in detail
+
+
 def time_of(detail: Mapping[str, object], key: str) -> datetime:
     return datetime.fromisoformat(cast("str", detail[key]))
 

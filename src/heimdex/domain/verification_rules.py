@@ -1,22 +1,30 @@
 """The rules that each event of a history obeys, one function a rule; a function's name is the rule's name.
 
-A rule is asked with the job as the history led to it before the event, and answers what is wrong or None.
+A rule is asked with the job as the history led to it before the event, and answers what is wrong or None. Those of
+what follows from a run are in `verification_of_runs`.
 """
 
 from collections.abc import Callable, Mapping
-from datetime import timedelta
-from math import ceil
 from types import MappingProxyType
-from typing import TypeAlias, cast
+from typing import TypeAlias
 
 from heimdex.domain.errors import shown
-from heimdex.domain.verification_model import ENDS, MAX_CRASHES, MOVES, Detail, Event, Life, is_id, time_of, whole_of
+from heimdex.domain.verification_model import ENDS, MOVES, Detail, Event, Life, by_expiry, is_id, time_of, whole_of
+from heimdex.domain.verification_of_runs import (
+    buried_wrongly,
+    cancel_forgotten,
+    cancel_requested_twice,
+    canceled_unasked,
+    delay_outside_policy,
+    rests_in_failed_wrongly,
+    retried_wrongly,
+    retry_without_failure,
+    wrong_delay,
+)
 
 Rule: TypeAlias = Callable[[Life, Event, Detail], str | None]
 
 _WORKER = "worker "
-# Floating point, and milliseconds rounded up.
-_SLACK = 1e-9
 _PERCENT = range(101)
 
 
@@ -88,19 +96,19 @@ def attempt_beyond_max(life: Life, _: Event, detail: Detail) -> str | None:
 
 
 def attempt_not_given_back(life: Life, event: Event, detail: Detail) -> str | None:
-    if life.attempt is None or (event.trigger == "cancel" and not _by_expiry(detail)):
+    if life.attempt is None or (event.trigger == "cancel" and not by_expiry(detail)):
         return None
     return _differs("attempt", detail, life.attempt - 1)
 
 
 def attempt_changed(life: Life, event: Event, detail: Detail) -> str | None:
-    if life.attempt is None or (event.trigger == "cancel" and (event.prev_status == "queued" or _by_expiry(detail))):
+    if life.attempt is None or (event.trigger == "cancel" and (event.prev_status == "queued" or by_expiry(detail))):
         return None
     return _differs("attempt", detail, life.attempt)
 
 
 def crashes_not_counted(life: Life, event: Event, detail: Detail) -> str | None:
-    if life.crashes is None or (event.trigger == "cancel" and not _by_expiry(detail)):
+    if life.crashes is None or (event.trigger == "cancel" and not by_expiry(detail)):
         return None
     return _differs("crashes", detail, life.crashes + 1)
 
@@ -131,73 +139,9 @@ def finished_by_another_worker(life: Life, event: Event, detail: Detail) -> str 
     if life.worker is None or event.source is None or not event.source.startswith(_WORKER):
         return None
     holder = event.source.removeprefix(_WORKER)
-    if holder == life.worker or (event.trigger == "cancel" and _by_expiry(detail)) or not is_id(holder):
+    if holder == life.worker or (event.trigger == "cancel" and by_expiry(detail)) or not is_id(holder):
         return None
     return f"{event.trigger} by worker {holder}, and worker {life.worker} holds it"
-
-
-# Of what follows from a run.
-
-
-def cancel_forgotten(life: Life, event: Event, _: Detail) -> str | None:
-    return f"it was asked to cancel, and {event.trigger} led to {event.next_status}" if life.canceling else None
-
-
-def canceled_unasked(life: Life, event: Event, detail: Detail) -> str | None:
-    if life.canceling is not False or event.prev_status != "running" or "last_error_code" not in detail:
-        return None
-    return "its run failed, and nobody had asked to cancel it"
-
-
-def cancel_requested_twice(life: Life, _: Event, __: Detail) -> str | None:
-    return "it was asked to cancel before" if life.canceling else None
-
-
-def retry_without_failure(life: Life, event: Event, _: Detail) -> str | None:
-    if life.trigger is None or (life.trigger in {"fail", "expire"} and event.ts == life.ts):
-        return None
-    return f"{event.trigger} belongs to a failure in the same moment"
-
-
-def retried_wrongly(life: Life, _: Event, __: Detail) -> str | None:
-    verdict = _after_failure(life)
-    return None if verdict is None or verdict[0] == "retry" else f"it is retried, though {verdict[1]}"
-
-
-def buried_wrongly(life: Life, _: Event, __: Detail) -> str | None:
-    verdict = _after_failure(life)
-    return None if verdict is None or verdict[0] == "bury" else f"it is buried, though {verdict[1]}"
-
-
-def rests_in_failed_wrongly(life: Life, _: Event | None = None, __: Detail | None = None) -> str | None:
-    if life.status != "failed" or life.trigger != "expire":
-        return None
-    return "a lost worker's job is retried or buried in the same moment, and it is neither"
-
-
-def wrong_delay(life: Life, event: Event, detail: Detail) -> str | None:
-    delay = whole_of(detail, "delay_ms")
-    if time_of(detail, "scheduled_at") != event.ts + timedelta(milliseconds=delay):
-        return f"it waits {delay} ms from {event.ts}, and is scheduled at {detail['scheduled_at']}"
-    at_once = event.trigger in {"release", "retry_by_hand"} or (event.trigger == "retry" and life.trigger == "expire")
-    return f"it waits {delay} ms, though {event.trigger} is at once" if delay and at_once else None
-
-
-def delay_outside_policy(life: Life, _: Event, detail: Detail) -> str | None:
-    if life.trigger != "fail" or life.attempt is None or not life.whole:
-        return None
-    base, factor, cap, jitter = (
-        cast("float", life.columns[f"backoff_{name}"]) for name in ("base_ms", "factor", "cap_ms", "jitter")
-    )
-    try:
-        shortest = min(base * float(factor) ** max(life.attempt - 1, 0), cap) if base else 0
-    except OverflowError:
-        shortest = cap
-    longest = ceil(shortest * (1 + jitter) * (1 + _SLACK)) + 1
-    delay = whole_of(detail, "delay_ms")
-    if shortest * (1 - _SLACK) <= delay <= longest:
-        return None
-    return f"it waits {delay} ms; its policy says {shortest:.0f} to {longest} ms after attempt {life.attempt}"
 
 
 # Of single values.
@@ -281,31 +225,5 @@ def _leaves_an_end(event: Event) -> bool:
     return event.prev_status in ENDS and (event.prev_status, event.trigger) not in MOVES
 
 
-def _by_expiry(detail: Detail) -> bool:
-    """Return whether a cancel took the place of an expiry, which alone counts a crash."""
-    return "crashes" in detail
-
-
 def _differs(name: str, detail: Detail, expected: int) -> str | None:
     return None if detail.get(name) == expected else f"{name} {shown(detail.get(name))} instead of {expected}"
-
-
-def _after_failure(life: Life) -> tuple[str, str] | None:
-    """Return what has to follow a failure and why; None where that is not known."""
-    most, policy = life.columns.get("max_attempts"), life.columns.get("backoff_policy")
-    if life.attempt is None or life.crashes is None or not isinstance(most, int):
-        return None
-    match life.trigger:
-        case "expire" if life.crashes >= MAX_CRASHES:
-            return "bury", f"{life.crashes} workers were lost with it"
-        case "expire" if most == 1:
-            return "bury", "its only attempt was lost"
-        case "expire":
-            return "retry", f"{life.crashes} of {MAX_CRASHES} crashes are counted"
-        case "fail" if policy not in {"exp", "fixed"}:
-            return "rest", f"its backoff policy is {shown(policy)}"
-        case "fail" if life.attempt >= most:
-            return "bury", f"attempt {life.attempt} of {most} has failed"
-        case "fail":
-            return "retry", f"attempt {life.attempt} of {most} has failed"
-    return None

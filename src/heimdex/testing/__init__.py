@@ -63,4 +63,12 @@ if not TYPE_CHECKING:  # so that a misspelt name stays an error of types
         # Late: pytest imports this package, for the plugin in it, wherever Heimdex is installed.
         if name not in _MODULES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+        try:
+            module = import_module(f"{__name__}.{_MODULES[name]}")
+        except ModuleNotFoundError as error:
+            if error.name != "greenlet":
+                raise
+            from heimdex.domain.errors import CapabilityMissing  # noqa: PLC0415 - late, as said above
+
+            raise CapabilityMissing(f"{__name__}.{name} needs the extra heimdex[simulation]") from error
+        return getattr(module, name)

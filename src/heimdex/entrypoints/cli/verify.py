@@ -8,6 +8,7 @@ from heimdex.entrypoints.cli.errors import FOUND_SOMETHING
 from heimdex.entrypoints.cli.options import AsJson, Asked, DatabaseUrl, Debug, Org
 
 if TYPE_CHECKING:
+    from heimdex.domain.verification import Finding
     from heimdex.service_layer.verifying import Verification
 
 app = typer.Typer()
@@ -45,7 +46,7 @@ def verify(
     if json:
         output.print_json(_as_document(report))
     else:
-        _print(report)
+        _print(report, whose="the ledger" if org is None else f"organisation {org}")
     if not report.sound:
         raise typer.Exit(FOUND_SOMETHING)
 
@@ -65,7 +66,7 @@ def _as_document(report: "Verification") -> dict[str, object]:
     }
 
 
-def _print(report: "Verification") -> None:
+def _print(report: "Verification", *, whose: str) -> None:
     from heimdex.entrypoints.cli import output
 
     counts = {
@@ -77,6 +78,9 @@ def _print(report: "Verification") -> None:
     }
     output.print_pairs({name: f"{count:,}" for name, count in counts.items()})
     output.print_line("")
+    if report.sound and not report.jobs and not report.events:
+        output.print_line(f"There is nothing to verify: {whose} has neither a job nor a history.")
+        return
     if report.sound:
         output.print_line("The ledger is sound: every history is legal, has no gap and leads to its row.")
         return
@@ -89,7 +93,7 @@ def _print(report: "Verification") -> None:
         output.print_line("")
         output.print_table(
             ["job", "event", "rule", "what"],
-            [(finding.job_id, finding.seq or "row", finding.rule, finding.text) for finding in report.findings],
+            [(finding.job_id, _event(finding), finding.rule, finding.text) for finding in report.findings],
             whole=["job", "event", "rule"],
             spare=["rule"],
             copied="job",
@@ -100,3 +104,9 @@ def _print(report: "Verification") -> None:
     jobs = "1 job is" if report.broken == 1 else f"{report.broken:,} jobs are"
     output.print_line("")
     output.print_line(f"The ledger is not sound: {jobs} not as Heimdex writes them.")
+
+
+def _event(finding: "Finding") -> int | str:
+    if finding.seq is not None:
+        return finding.seq
+    return "-" if finding.rule == "history_without_row" else "row"

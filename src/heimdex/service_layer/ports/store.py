@@ -152,8 +152,9 @@ class Views(ABC):
 
     @abstractmethod
     def ledger(self, *, after: UUID | None = None) -> Iterator[Recorded]:
-        """Yield every job with its history, by ascending id above `after`, page by page in bounded memory.
+        """Yield every job with its history, by ascending id above `after`, page by page.
 
+        No more than a page is held at once, but for one job's history, which is held as a whole.
         Rows without a history and histories without a row are among them. Each job is as it was at one moment, later
         ones at later moments; no transaction is open between two pages.
         """

@@ -39,8 +39,6 @@ Drawn = Callable[[str], Fault | None]
 _LATENCY_SECONDS = 0.004
 _SLOW_SECONDS = 0.3
 _SLOW_SHARE = 0.03
-# How many calls of ports a run may make before it is taken for one that goes round in circles.
-_MOST_CALLS = 6_000
 # How long a scan may take from finding a row to locking it, and how often one takes longer than a call.
 _SCAN_SECONDS = 2.0
 _SCAN_SHARE = 0.5
@@ -60,7 +58,15 @@ class SimulatedLedger(Store):
     """As every process of the simulation sees it."""
 
     def __init__(
-        self, seed: int, scheduler: Scheduler, observer: Observer, *, specify: Specify, lease: timedelta, drawn: Drawn
+        self,
+        seed: int,
+        scheduler: Scheduler,
+        observer: Observer,
+        *,
+        specify: Specify,
+        lease: timedelta,
+        most_calls: int,
+        drawn: Drawn,
     ) -> None:
         self.clock = DatabaseClock(scheduler)
         self.wakeups = SimulatedWakeups(scheduler, chance(seed, "wake-ups"))
@@ -76,6 +82,7 @@ class SimulatedLedger(Store):
         self._scheduler = scheduler
         self._observer = observer
         self._lease = lease.total_seconds()
+        self._most_calls = most_calls
         self._drawn = drawn
         self._latency = chance(seed, "latency")
         self._lengths = chance(seed, "lengths")
@@ -173,8 +180,10 @@ class SimulatedLedger(Store):
         fault = self._drawn(name)
         self.calls[name] += 1
         self._calls_made += 1
-        if self._calls_made == _MOST_CALLS:
-            self._observer.violate("busy_loop", f"{_MOST_CALLS:,} calls, most often {self.calls.most_common(3)}")
+        if self._calls_made == self._most_calls:
+            often = self.calls.most_common(3)
+            made = f"{self._most_calls:,} calls of the ledger (Scenario.calls) in {self._scheduler.now:,.0f} seconds"
+            self._observer.violate("busy_loop", f"{made}, most often {often}")
         self.note(f"{fiber.process.name}/{fiber.name}", name, fault)
         if fault is not None:
             self.faults[fault] += 1

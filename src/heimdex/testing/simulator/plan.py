@@ -33,12 +33,19 @@ class Scenario:
         clients: by name.
         check: called at the end of a run, when every job has ended; raises AssertionError where something is not right.
         faults: whether things go wrong by themselves. Functions that end their process do so in any case.
+        healing: how long after the trouble every job must have ended and every client returned; what has not is
+            reported as `stuck` or `client_stuck`. It has to be longer than the longest backoff or schedule.
+        calls: how many calls of the ledger a run may make; one that makes more is taken for one that goes round in
+            circles, and reported as `busy_loop`. Workers poll while they wait, up to 20 calls in a simulated second
+            together: waits of more than some minutes need more calls, as some hundred jobs may.
     """
 
     jobs: JobRegistry
     clients: Mapping[str, Client] = field(factory=dict)
     check: Client = _nothing
     faults: bool = True
+    healing: timedelta = timedelta(minutes=15)
+    calls: int = 6_000
 
 
 ScenarioOf = Callable[[int], Scenario]

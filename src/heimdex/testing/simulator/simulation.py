@@ -1,20 +1,19 @@
 """One run: processes on one ledger, what goes wrong for a while, the healing, and what must be so in the end."""
 
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
+from traceback import extract_tb, format_exception
 from typing import cast
 from uuid import UUID
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from heimdex.adapters.files import LocalFiles
 from heimdex.bootstrap import Application, bound_handlers
 from heimdex.config import Settings
 from heimdex.domain.errors import DatabaseError
-from heimdex.service_layer.job_context import JobContext
-from heimdex.service_layer.job_registry import JobFunction, JobRegistry, RegisteredJob
 from heimdex.service_layer.message_bus import MessageBus
 from heimdex.service_layer.ports import NoRenewer, Renewer
 from heimdex.service_layer.retry import RetryPolicy, RetryTransient, once
@@ -24,13 +23,11 @@ from heimdex.testing.simulator.faults import FaultPlan
 from heimdex.testing.simulator.fibers import Process, Scheduler
 from heimdex.testing.simulator.ledger import Drawn, SimulatedLedger
 from heimdex.testing.simulator.machine import ProcessClock, SimulatedInbox, SimulatedRunner
+from heimdex.testing.simulator.observed_jobs import ObservedJobs
 from heimdex.testing.simulator.observing import Observer, Violation
 from heimdex.testing.simulator.plan import Client, Plan, Scenario
 from heimdex.testing.simulator.renewing import SimulatedRenewer
 from heimdex.testing.simulator.trouble import Host, Trouble
-
-HEALED_SECONDS = 900.0
-"""How long after the healing everything must have ended."""
 
 _STOPPING_SECONDS = 60.0
 _DRIFT = 0.01
@@ -75,6 +72,7 @@ class Simulation:
             self.observer,
             specify=scenario.jobs.specify,
             lease=plan.settings.lease,
+            most_calls=scenario.calls,
             drawn=drawn or (lambda call: self._faults.drawn(call) if self.in_trouble else None),
         )
         self.ledger.trace = [] if traced else None
@@ -98,11 +96,11 @@ class Simulation:
                 self._trouble.begin()
                 self._scheduler.run(until=self._plan.trouble, done=self._failed)
             self._heal()
-            self._scheduler.run(until=self._scheduler.now + HEALED_SECONDS, done=self._at_rest)
+            self._scheduler.run(until=self._scheduler.now + self._scenario.healing.total_seconds(), done=self._at_rest)
             if not self._failed():
                 self._end()
         except Exception as error:  # noqa: BLE001 - an error that nobody handled is what a simulation looks for
-            self.observer.violate("unhandled_error", f"{type(error).__name__}: {error}")
+            self.observer.violate("unhandled_error", "".join(format_exception(error)).rstrip())
         finally:
             self._scheduler.end()
         rows = self.ledger.store.rows
@@ -205,7 +203,7 @@ class Simulation:
         host.worker = Worker(
             worker_id,
             process.name,
-            _ObservedJobs(self._scenario.jobs, self.ledger, self.observer, worker_id),
+            ObservedJobs(self._scenario.jobs, self.ledger, self.observer, worker_id),
             self._plan.settings,
             WorkerTools(
                 bus=bus,
@@ -243,7 +241,7 @@ class Simulation:
         except DatabaseError:
             return
         except AssertionError as error:
-            self.observer.violate(host.name, str(error))
+            self.observer.violate(host.name, str(error) or f"an assert in {_place_of(error)}")
         host.done = True
 
     def _application(self, process: Process) -> Application:
@@ -271,36 +269,7 @@ class Simulation:
         )
 
 
-class _ObservedJobs(JobRegistry):
-    """The same jobs; each start and end of a function is observed."""
-
-    def __init__(self, jobs: JobRegistry, ledger: SimulatedLedger, observer: Observer, worker: UUID) -> None:
-        super().__init__()
-        self._ledger = ledger
-        self._observer = observer
-        self._worker = worker
-        self.include(jobs)
-
-    def get(self, type: str) -> RegisteredJob:
-        registered = super().get(type)
-        call = self._call_async if registered.is_async else self._call
-        return evolve(registered, function=partial(call, registered.function))
-
-    def _call(self, function: JobFunction, payload: object, context: JobContext) -> object:
-        job_id = self._begin(context)
-        try:
-            return function(payload, context)
-        finally:
-            self._observer.ended(job_id)
-
-    async def _call_async(self, function: JobFunction, payload: object, context: JobContext) -> object:
-        job_id = self._begin(context)
-        try:
-            return await cast("Awaitable[object]", function(payload, context))
-        finally:
-            self._observer.ended(job_id)
-
-    def _begin(self, context: JobContext) -> UUID:
-        job = context.job
-        self._observer.started(job, self._worker, self._ledger.store.rows.jobs.get(job.id), self._ledger.clock.now())
-        return job.id
+def _place_of(error: BaseException) -> str:
+    """Return where an error was raised: it may have no text, as that of a bare `assert`."""
+    last = extract_tb(error.__traceback__)[-1]
+    return f"{last.filename}:{last.lineno}"
