@@ -1,14 +1,22 @@
 """The simulator itself: runs that repeat, faults that happen, failures that are found and made smaller."""
 
+import asyncio
 import os
 import subprocess
 import sys
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
+from heimdex.bootstrap import Application
+from heimdex.domain.commands import CreateJobs
 from heimdex.domain.errors import InvalidInput
-from heimdex.testing.simulator.plan import plan_of
+from heimdex.domain.new_job import NewJob
+from heimdex.domain.scope import Tenant
+from heimdex.service_layer.job_context import JobContext
+from heimdex.service_layer.job_registry import JobRegistry
+from heimdex.testing.simulator.plan import Scenario, plan_of
 from heimdex.testing.simulator.running import run_one, simulate
 from tests.simulation.traffic import scenario_of
 
@@ -55,3 +63,20 @@ def test_another_seed_is_another_run() -> None:
 def test_a_simulation_without_a_seed_shows_nothing_and_says_so() -> None:
     with pytest.raises(InvalidInput, match="give at least one seed"):
         simulate(scenario_of, range(0))
+
+
+def test_an_async_function_that_awaits_what_is_not_simulated_is_told_of() -> None:
+    jobs = JobRegistry()
+
+    @jobs.register("t")
+    async def waits(payload: dict[str, object], ctx: JobContext) -> None:
+        await asyncio.sleep(0.1)
+
+    def create(app: Application) -> None:
+        app.handle(CreateJobs(scope=Tenant(UUID(int=1), actor="a"), new_jobs=[NewJob("t", idempotency_key="k")]))
+
+    def scenario(_: int) -> Scenario:
+        return Scenario(jobs=jobs, clients={"caller": create}, faults=False)
+
+    with pytest.raises(AssertionError, match="not_simulated: the function of t: no running event loop"):
+        simulate(scenario, range(1))

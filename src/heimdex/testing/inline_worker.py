@@ -43,12 +43,14 @@ class InlineInbox(Inbox):
         self._messages.append(message)
 
     def hold_back(self) -> None:
-        """Deliver what is here one step later."""
+        """Deliver nothing in the next step of the worker."""
         self._holds_back = True
+
+    def deliver(self) -> None:
+        self._holds_back = False
 
     def get(self, timeout: timedelta) -> Callable[[], None] | None:
         if self._holds_back:
-            self._holds_back = False
             return None
         if self._messages:
             return self._messages.popleft()
@@ -124,6 +126,7 @@ class InlineWorker:
     def _loop(self) -> None:
         while not (self._inbox.would_wait or self._worker.stopped):
             self._worker.step()
+            self._inbox.deliver()
             while (run := self._runner.take()) is not None:
                 self._run(run)
 

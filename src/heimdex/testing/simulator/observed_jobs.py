@@ -7,10 +7,14 @@ from uuid import UUID
 
 from attrs import evolve
 
+from heimdex.domain.errors import CapabilityMissing
 from heimdex.service_layer.job_context import JobContext
 from heimdex.service_layer.job_registry import JobFunction, JobRegistry, RegisteredJob
 from heimdex.testing.simulator.ledger import SimulatedLedger
 from heimdex.testing.simulator.observing import Observer
+
+# What asyncio says to those who want an event loop.
+_NO_LOOP = "no running event loop"
 
 
 class ObservedJobs(JobRegistry):
@@ -32,6 +36,9 @@ class ObservedJobs(JobRegistry):
         job_id = self._begin(context)
         try:
             return function(payload, context)
+        except CapabilityMissing as error:
+            self._refuse(context, error)
+            raise
         finally:
             self._observer.ended(job_id)
 
@@ -39,8 +46,17 @@ class ObservedJobs(JobRegistry):
         job_id = self._begin(context)
         try:
             return await cast("Awaitable[object]", function(payload, context))
+        except (CapabilityMissing, RuntimeError) as error:
+            if isinstance(error, CapabilityMissing) or _NO_LOOP in str(error):
+                self._refuse(context, error)
+            raise
         finally:
             self._observer.ended(job_id)
+
+    def _refuse(self, context: JobContext, error: Exception) -> None:
+        """Say that a function wants what the simulation has not: a run in which it fails for that shows nothing."""
+        what = f"the function of {context.job.type}: {error}; it may take() time, and await asyncio.sleep(0) only"
+        self._observer.violate("not_simulated", what)
 
     def _begin(self, context: JobContext) -> UUID:
         job = context.job
