@@ -11,7 +11,7 @@ from heimdex.domain.new_job import NewJob
 from heimdex.domain.transitions import Status, Trigger
 from heimdex.service_layer.job_context import JobContext
 from heimdex.service_layer.pace import WorkerSettings
-from tests.service_layer.worker_harness import HandLedger, HandWorker, Payload, nothing, put_forward, registry
+from tests.service_layer.worker_harness import SYSTEM, HandLedger, HandWorker, Payload, nothing, put_forward, registry
 from tests.stores import HandClock
 
 LONG_TIMEOUT = timedelta(hours=2)
@@ -391,6 +391,24 @@ def test_a_job_whose_lease_ended_before_it_was_started_is_given_back_and_is_no_s
     assert (ledger.job(job_id).crashes, ledger.job(job_id).attempt) == (0, 1)
     worker.settle()
     assert ledger.job(job_id).status is Status.SUCCEEDED
+
+
+def test_a_job_whose_lease_ended_before_its_thread_came_to_it_is_given_back_and_counts_for_no_short_run() -> None:
+    ledger = HandLedger(registry(nothing=nothing))
+    worker = HandWorker(ledger, slots=2)
+    ids = [ledger.create("nothing") for _ in range(2)]
+    worker.claim()
+    put_forward(ledger.clock, timedelta(seconds=31))
+    # The threads go on before the loop does.
+    worker.runner.run_all()
+    ledger.create_many([NewJob("nothing")] * 10)
+    worker.claim()
+
+    for job_id in ids:
+        assert ledger.triggers(job_id)[:3] == [Trigger.CREATE, Trigger.CLAIM, Trigger.RELEASE]
+        with ledger.store.views(SYSTEM) as views:
+            assert views.history(job_id)[2].reason == "the worker stood still before it was started"
+    assert ledger.counts()[Status.RUNNING] == 2
 
 
 def test_a_lease_of_the_settings_is_what_a_claim_asks_for() -> None:

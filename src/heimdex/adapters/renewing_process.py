@@ -18,8 +18,10 @@ from typing import Any, Protocol, TypeAlias
 Held: TypeAlias = tuple[bytes, int]
 """A job's id and its `lease_seq`."""
 
-# A slot of the table, in words of eight bytes: the machine writes each at once. The worker writes the hold, until when
-# to renew it, since when it is held, and last the ticket, which no other hold ever has; 0: the slot is free.
+# A slot of the table, in words of eight bytes. The worker writes the hold, until when to renew it, since when it is
+# held, and last the ticket, which no other hold ever has; 0: the slot is free.
+# `pack_into` writes zeros first, so the other side may read a word as zero while it is written. Zero is nothing yet: no
+# ticket, a hold that no job has, a lease not to be renewed at this look (`until`) or early (`since`).
 HOLD = struct.Struct("@16sqdd")
 TICKET = struct.Struct("@q")
 TICKET_AT = HOLD.size
@@ -123,8 +125,11 @@ class Table:
         return sorted(due)
 
     def note(self, place: int, ticket: int, renewed_at: float) -> None:
-        RENEWED.pack_into(self._memory, place + RENEWED_AT, renewed_at)
-        TICKET.pack_into(self._memory, place + RENEWED_TICKET_AT, ticket)
+        at, ticket_at = place + RENEWED_AT, place + RENEWED_TICKET_AT
+        # What is copied is never read as zero: the worker would take a lease that is in force for one never renewed.
+        self._memory[at:ticket_at] = RENEWED.pack(renewed_at)
+        if TICKET.unpack_from(self._memory, ticket_at) != (ticket,):
+            TICKET.pack_into(self._memory, ticket_at, ticket)
 
 
 def renew(database: Database, table: Table, worker: int) -> None:

@@ -16,7 +16,7 @@ from heimdex.adapters.job_verbs import Tools
 from heimdex.adapters.joining import JoinedUnitOfWork, join
 from heimdex.adapters.orm import map_domain
 from heimdex.adapters.postgres_database import Postgres
-from heimdex.adapters.renewing import ProcessRenewer
+from heimdex.adapters.renewing import ProcessRenewer, has_python
 from heimdex.adapters.schema import Schema
 from heimdex.adapters.sqlite_database import Sqlite
 from heimdex.adapters.unit_of_work import SqlAlchemyUnitOfWork
@@ -24,13 +24,45 @@ from heimdex.adapters.views import open_views
 from heimdex.adapters.wall import Login
 from heimdex.domain.errors import InvalidSetting
 from heimdex.domain.scope import Scope
-from heimdex.service_layer.ports import Clock, Renewer, StartUnitOfWork, Store, Views, Wakeups
+from heimdex.service_layer.ports import Clock, NoRenewer, Renewer, StartUnitOfWork, Store, Views, Wakeups
 
 _URL_REMEDY = "give postgresql://user@host/database, sqlite:///file.db or memory://"
 
 
+class Look:
+    """Looks at a schema until it was right, and not again; keeps who was connected."""
+
+    def __init__(self, schema: Schema) -> None:
+        self._schema = schema
+        self._unseen = True
+        self._login: Login | None = None
+        self._looking = Lock()
+
+    def login(self) -> Login | None:
+        with self._looking:
+            if self._unseen:
+                _, self._login = self._schema.look()
+                self._unseen = False
+            return self._login
+
+
 class SqlStore(Store):
-    def __init__(self, url: str, settings: EngineSettings, *, clock: Clock, tools: Tools, wakeups: Wakeups) -> None:
+    """Units of work and views of one database.
+
+    Args:
+        look: of a store on the same database, which looks for both.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        settings: EngineSettings,
+        *,
+        clock: Clock,
+        tools: Tools,
+        wakeups: Wakeups,
+        look: Look | None = None,
+    ) -> None:
         map_domain()
         self.database = open_database(url, settings, clock)
         self._schema = Schema(
@@ -39,6 +71,7 @@ class SqlStore(Store):
             connect_timeout=settings.connect_timeout,
             lock_timeout=settings.lock_timeout,
         )
+        self._look = look or Look(self._schema)
         self._url = url
         self._clock = clock
         self._tools = tools
@@ -69,15 +102,18 @@ class SqlStore(Store):
             statement_timeout=min(longest, self.database.settings.statement_timeout),
             lock_timeout=min(longest, self.database.settings.lock_timeout),
         )
-        apart = SqlStore(self._url, settings, clock=self._clock, tools=self._tools, wakeups=self._wakeups)
+        apart = SqlStore(
+            self._url, settings, clock=self._clock, tools=self._tools, wakeups=self._wakeups, look=self._look
+        )
         return apart.unit_of_work, apart.close
 
     def renewer(self, *, lease: timedelta, every: timedelta, most: int) -> Renewer:
         def instructions() -> Mapping[str, Any]:
-            # Whether the wall stands is known only then.
-            _, login = self._schema.look()
-            return self.database.renewing(lease, login)
+            # Known since before the first claim, so that nobody waits here for a server that is silent.
+            return self.database.renewing(lease, self._look.login())
 
+        if not has_python():
+            return NoRenewer()
         return ProcessRenewer(instructions, every=every, most=most)
 
     @contextmanager
@@ -90,11 +126,11 @@ class SqlStore(Store):
         self.database.close()
 
     def _check_once(self) -> None:
-        """Refuse to work on a schema that is missing, older or newer; a schema that was right is not asked again."""
+        """Refuse to work on a schema that is missing, older or newer."""
         if self._unchecked:
             with self._checking:
                 if self._unchecked:
-                    _, login = self._schema.look()
+                    login = self._look.login()
                     if login is not None:
                         self._stand_behind(login)
                     self._unchecked = False

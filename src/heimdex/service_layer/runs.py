@@ -21,6 +21,7 @@ WAITING_SECONDS = 10.0
 
 STOPPING = Release("the worker stops")
 NOT_STARTED = Release("its lease ran out before it was started")
+STOOD_STILL = Release("the worker stood still before it was started")
 WAITED = Release("it waited for jobs that take longer than expected")
 # A suspect is the first to be claimed again: so that others get their turn, not before this.
 SUSPECT_WAITED = Snooze(timedelta(minutes=1))
@@ -74,7 +75,10 @@ class Runs:
         return min((run.lease_ends - self._lease for run in self.held.values()), default=now)
 
     def prolong(self, holds: Iterable[Hold], asked_at: float) -> None:
-        """Take in that leases were renewed by the loop. They run from when the database answered, so not before."""
+        """Take in that leases were renewed by the loop.
+
+        Each is counted from when it was asked for: the database's lease runs at least so long.
+        """
         for hold in holds:
             self.held[hold].lease_ends = asked_at + self._lease
 

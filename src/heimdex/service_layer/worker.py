@@ -27,7 +27,7 @@ from heimdex.service_layer.pace import SECONDS_AHEAD, Pace, Timer, WorkerSetting
 from heimdex.service_layer.ports import Clock, Inbox, NoRenewer, Renewer, Runner, Wakeups
 from heimdex.service_layer.run import Run
 from heimdex.service_layer.running import run_async_function, run_function
-from heimdex.service_layer.runs import NOT_STARTED, STOPPING, WAITED, WAITING_SECONDS, Runs
+from heimdex.service_layer.runs import STOOD_STILL, STOPPING, WAITED, WAITING_SECONDS, Runs
 
 NO_SLOT_LEFT = 1
 
@@ -204,7 +204,7 @@ class Worker:
         now = self._now()
         if now >= run.lease_ends:
             # This process stood still before it came to it, and somebody else may have the job by now.
-            self._tools.inbox.put(partial(self._take_back, run, NOT_STARTED, 0.0))
+            self._tools.inbox.put(partial(self._runs.take_back, run, STOOD_STILL))
             return None
         run.started_at = now
         return now

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from attrs import define
 
+from heimdex.adapters.renewing_process import DUE, LOOK
 from heimdex.domain.commands import RenewLeases
 from heimdex.domain.errors import DatabaseError
 from heimdex.domain.job import Hold
@@ -15,9 +16,6 @@ from heimdex.service_layer.message_bus import MessageBus
 from heimdex.service_layer.ports import Renewer
 from heimdex.testing.simulator.fibers import Process, Scheduler
 from heimdex.testing.simulator.observing import Observer
-
-# In parts of the interval between renewals, as the process of production does it.
-_DUE, _LOOK = 3 / 4, 1 / 8
 
 
 @define(eq=False)
@@ -51,19 +49,19 @@ class SimulatedRenewer(Renewer):
         self._lease = lease
         self._leases: dict[Hold, _Lease] = {}
         self._process: Process | None = None
+        self._look_at = self._now()
         self._closed = False
         self._scope = System(actor=worker.name, reason="its worker's leases", source=f"worker {worker_id}")
 
     def add(self, hold: Hold, *, until: float) -> None:
         self._leases[hold] = _Lease(until, self._now())
-        if self._process is None or not self._process.alive:
-            self._process = Process(f"{self._worker.name} renewer", rate=self._worker.rate)
-            self._scheduler.spawn(self._process, "main", partial(self._live, self._process))
+        self._look_after()
 
     def remove(self, hold: Hold) -> None:
         self._leases.pop(hold, None)
 
     def renewed_at(self, hold: Hold) -> float | None:
+        self._look_after()
         lease = self._leases.get(hold)
         return None if lease is None else lease.renewed_at
 
@@ -71,9 +69,19 @@ class SimulatedRenewer(Renewer):
         self._closed = True
         self._leases.clear()
 
+    def _look_after(self) -> None:
+        """Start the process if there is none, at most once between two renewals."""
+        now = self._now()
+        if self._closed or now < self._look_at:
+            return
+        self._look_at = now + self._every
+        if self._process is None or not self._process.alive:
+            self._process = Process(f"{self._worker.name} renewer", rate=self._worker.rate)
+            self._scheduler.spawn(self._process, "main", partial(self._live, self._process))
+
     def _live(self, process: Process) -> None:
         while self._worker.alive and not self._closed:
-            self._scheduler.sleep(_LOOK * self._every)
+            self._scheduler.sleep(LOOK * self._every)
             if self._worker.alive:
                 self._renew()
         process.die()
@@ -83,7 +91,7 @@ class SimulatedRenewer(Renewer):
         due = [
             hold
             for hold, lease in sorted(self._leases.items(), key=lambda item: item[0].job_id)
-            if (lease.renewed_at or lease.since) + _DUE * self._every <= now < lease.until
+            if (lease.renewed_at or lease.since) + DUE * self._every <= now < lease.until
         ]
         # What is lost is left to the loop of the worker, which records it.
         held = [hold for hold in due if self._is_held(hold)]
