@@ -294,7 +294,7 @@ def test_a_time_carried_by_events_is_that_of_the_database(whole: SqlHarness) -> 
     assert from_text(str(events[4].detail["scheduled_at"])) > events[4].ts
 
 
-@pytest.mark.parametrize("value", ["'zzz'", "12345", "x'00ff'", "'A' || substr(id, 2)"])
+@pytest.mark.parametrize("value", ["'zzz'", "12345", "x'00ff'"])
 def test_an_id_that_is_none_is_found_and_hides_nobody(sqlite_store: SqlHarness, value: str) -> None:
     ids = live(sqlite_store, 3)
     connection = sqlite3.connect(sqlite_store.url.removeprefix("sqlite:///"))

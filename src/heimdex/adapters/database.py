@@ -82,8 +82,8 @@ class Database(ABC):
         """Whether its writers wait for each other, so that a second connection could not write beside the first."""
 
     @abstractmethod
-    def is_no_id(self, column: "ColumnElement[UUID]") -> ColumnElement[bool]:
-        """Return whether a column of ids holds something else, which was written past Heimdex."""
+    def is_no_id(self, column: "ColumnElement[UUID]") -> ColumnElement[bool] | None:
+        """Return whether a column of ids holds something else, which was written past Heimdex; None: it cannot."""
 
     @abstractmethod
     def insert_where_free(self) -> Insert:

@@ -56,14 +56,15 @@ class LedgerPages:
         self._jobs_at_once = _JOBS
 
     def read(self, after: UUID | None) -> Iterator[Recorded]:
-        if after is None:
-            yield from self._without_id()
-        more = True
+        more = unasked = True
         while more:
             try:
                 page, upto = self._page(after)
             except (*_UNREADABLE, DatabaseError) as error:
                 _check_unreadable(error)
+                if unasked:
+                    yield from self._without_id()
+                unasked = False
                 page, upto = self._one_by_one(after)
             yield from page
             after, more = upto, upto is not None
@@ -87,7 +88,10 @@ class LedgerPages:
     def _without_id(self) -> Iterator[Recorded]:
         """Yield one record for the rows, and one for the events, whose id is none: no page comes to them."""
         for column, what in ((job_table.c.id, "rows"), (event_table.c.job_id, "events")):
-            statement = select(func.count(), func.min(type_coerce(column, Text))).where(self._database.is_no_id(column))
+            is_no_id = self._database.is_no_id(column)
+            if is_no_id is None:
+                return
+            statement = select(func.count(), func.min(type_coerce(column, Text))).where(is_no_id)
             with self._database.beholding(self._scope) as session:
                 count, example = session.execute(scoped(statement, self._scope, column.table)).one()
             if count:
@@ -98,8 +102,10 @@ class LedgerPages:
         ids = set()
         with self._database.beholding(self._scope) as session:
             for column in (job_table.c.id, event_table.c.job_id):
-                statement = select(column).where(not_(self._database.is_no_id(column)))
-                statement = statement.distinct().order_by(column).limit(_JOBS)
+                statement = select(column).distinct().order_by(column).limit(_JOBS)
+                is_no_id = self._database.is_no_id(column)
+                if is_no_id is not None:
+                    statement = statement.where(not_(is_no_id))
                 if after is not None:
                     statement = statement.where(column > after)
                 ids |= set(session.scalars(scoped(statement, self._scope, column.table)))

@@ -10,7 +10,7 @@ from uuid import UUID
 import psycopg2
 from attrs import evolve
 from psycopg2.extensions import TRANSACTION_STATUS_INERROR
-from sqlalchemy import Connection, Engine, Insert, Interval, create_engine, event, false, func, literal, select
+from sqlalchemy import Connection, Engine, Insert, Interval, create_engine, event, func, literal, select
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import URL
 from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -69,8 +69,8 @@ class Postgres(Database):
     def one_writer(self) -> bool:
         return False
 
-    def is_no_id(self, _: ColumnElement[UUID]) -> ColumnElement[bool]:
-        return false()
+    def is_no_id(self, _: ColumnElement[UUID]) -> None:
+        return None
 
     def insert_where_free(self) -> Insert:
         return postgresql.insert(job_table).on_conflict_do_nothing()
