@@ -209,3 +209,7 @@ def test_a_time_is_text_in_utc_to_the_microsecond_and_comes_back(value: datetime
     assert to_text(value) == stored
     assert from_text(stored) == value
     assert from_text(stored).utcoffset() == timedelta(0)
+
+
+def test_a_zero_has_no_sign() -> None:
+    assert str(number(-0.0)) == "0.0"

@@ -42,7 +42,8 @@ def check_whole(field: str, value: object, low: int, high: int) -> int:
 def check_number(field: str, value: object, low: float, high: float) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
         raise InvalidInput(field, value, f"give a number from {low:g} to {high:g}")
-    return float(value)
+    # A zero has no sign: not every store keeps one.
+    return float(value) + 0.0
 
 
 def check_time(field: str, value: object) -> datetime:
