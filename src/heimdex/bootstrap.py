@@ -128,7 +128,8 @@ class Application:
         settings = evolve(worker_settings(self.settings), queues=None if queues is None else frozenset(queues))
         # What the loop asks for must not wait for what job functions do; a statement leaves time to renew a lease.
         start_uow, close = self.store.reserve(settings.lease / 3)
-        most = max(settings.batch, slots)
+        # Those that run or wait here, and as many whose ends are not yet written.
+        most = 2 * max(settings.batch, slots)
         # It takes the machine's time, so that with another clock the loop renews all by itself.
         on_time = isinstance(self.clock, SystemClock)
         tools = WorkerTools(

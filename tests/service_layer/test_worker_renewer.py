@@ -3,10 +3,11 @@
 from datetime import timedelta
 
 from heimdex.domain.commands import RenewLeases
-from heimdex.domain.errors import LeaseLost
+from heimdex.domain.errors import DatabaseUnavailable, LeaseLost
 from heimdex.domain.transitions import Trigger
 from heimdex.service_layer.job_context import JobContext
 from tests.service_layer.worker_harness import (
+    SYSTEM,
     HandLedger,
     HandRenewer,
     HandWorker,
@@ -195,3 +196,26 @@ def test_leases_that_are_due_soon_are_renewed_with_the_first() -> None:
     assert ledger.triggers(job_id) == IN_ONE_GO
     # After 10, 20 and 30 seconds, both each time.
     assert ledger.faults.begun[RenewLeases] == 3
+
+
+def test_the_lease_of_a_run_whose_end_is_not_yet_written_is_renewed() -> None:
+    ledger = HandLedger(registry())
+    renewer = HandRenewer(ledger)
+    worker = HandWorker(ledger, renewer=renewer)
+
+    def returns(payload: Payload, ctx: JobContext) -> None:
+        ledger.faults.down = DatabaseUnavailable("this worker cannot write, and who renews beside it can")
+
+    ledger.jobs.register("returns")(returns)
+    job_id = ledger.create("returns")
+    worker.settle()
+    for _ in range(5):
+        worker.pass_time(8)
+        renewer.renew()
+    with ledger.store.unit_of_work(SYSTEM) as uow:
+        assert uow.jobs.expire(limit=10) == []
+    ledger.faults.down = None
+    worker.pass_time(5)
+
+    assert ledger.triggers(job_id) == IN_ONE_GO
+    assert renewer.until == {}

@@ -115,6 +115,10 @@ class Runs:
         del self.reports[:count]
 
     def forget_endings(self, count: int) -> None:
+        # Until now: the loop may be kept from writing an end for longer than a lease.
+        for ending in self.endings[:count]:
+            if ending.job.hold is not None:
+                self._renewer.remove(ending.job.hold)
         del self.endings[:count]
 
     def end_overdue(self, now: float) -> None:
@@ -134,6 +138,7 @@ class Runs:
         for run in runs:
             self._leave(run)
             self._let_go(run)
+            self._renewer.remove(run.hold)
         if runs:
             ids = ", ".join(str(run.job.id) for run in runs)
             self._log.warning("lost the leases of %d jobs: %s", len(runs), shown(ids))
@@ -184,7 +189,6 @@ class Runs:
         # From now on its function may write nothing.
         run.held = False
         del self.held[run.hold]
-        self._renewer.remove(run.hold)
 
     def _leave(self, run: Run) -> None:
         """Part from the function of a run, whether it has started or never will."""
