@@ -161,7 +161,8 @@ def page(peers: Iterable[Peer]) -> str:
         "",
         "## Settings",
         "",
-        "Each is set as fast as its documentation says. One that is set badly is a bug of ours: please report it.",
+        "Settings with a link follow that page; the others are ours and not tuned yet, so no figure is published here.",
+        "A peer that is set badly is a bug of ours: please report it.",
         "",
     ]
     for peer in listed:
