@@ -22,6 +22,7 @@ from heimdex.service_layer.job_context import JobContext
 from heimdex.service_layer.job_registry import JobRegistry
 from heimdex.testing.simulator.chance import chance
 from heimdex.testing.simulator.fibers import Signal, current_fiber
+from heimdex.testing.simulator.ledger import LATE_SECONDS
 from heimdex.testing.simulator.machine import end_process, take
 from heimdex.testing.simulator.plan import LEASE, Scenario
 
@@ -201,6 +202,8 @@ class Traffic:
                 self._operate_once(app, draws)
             except (IllegalTransition, JobNotFound):
                 continue
+        # A pause of which nobody knows whether it was committed may still come.
+        take(timedelta(seconds=LATE_SECONDS + 1))
         for queue in QUEUES:
             app.handle(ResumeQueue(scope=SYSTEM, queue=queue))
 
