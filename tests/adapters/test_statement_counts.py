@@ -272,7 +272,7 @@ def test_rows_are_locked_in_the_order_of_their_ids(postgres_store: PostgresHarne
 
     locking = [statement for statement in statements if "FOR UPDATE" in statement]
     in_order = ["ORDER BY job.id" in statement for statement in locking]
-    # A write locks rows in the order of the ids that it is sent. The ends are written twice: the notes have moved the rows.
+    # A write locks rows in the order of the ids that it is sent. Of the ends there are two: the notes moved the rows.
     sent_in_order = ["ORDER BY job_id) AS new" in statement for statement in locking]
     assert [one or other for one, other in zip(in_order, sent_in_order, strict=True)] == [True] * len(locking)
     assert (in_order.count(True), sent_in_order.count(True)) == (4, 3)
