@@ -6,7 +6,7 @@ from uuid import UUID
 
 from heimdex.bootstrap import Application
 from heimdex.domain.commands import CancelJob
-from heimdex.domain.job import Job
+from heimdex.domain.job import MAX_CRASHES, Job
 from heimdex.domain.job_filter import JobFilter
 from heimdex.domain.new_job import NewJob
 from heimdex.domain.outcomes import Fail, Snooze
@@ -127,7 +127,12 @@ def expire() -> Case:
             uow.jobs.claim(job.id, worker=UUID(int=7), lease=timedelta(seconds=0.5))
         take(timedelta(seconds=1))
 
-    return _worker_case(_quick, _ended(Status.SUCCEEDED), prepare=prepare)
+    def check(app: Application, job: Job) -> None:
+        # It comes with a crash, and two faults may end two workers more.
+        buried = job.crashes == MAX_CRASHES
+        _ended(Status.DEAD_LETTER if buried else Status.SUCCEEDED, attempt=0 if buried else 1)(app, job)
+
+    return _worker_case(_quick, check, prepare=prepare)
 
 
 def canceled_while_it_runs() -> Case:
