@@ -118,17 +118,14 @@ class PostgresJobRepository(SqlAlchemyJobRepository):
         return {born[job_id].job.id for job_id, _ in rows}
 
     def finish(self, endings: Sequence[Ending]) -> Written:
-        plain: dict[int, Ending] = {}
-        others = []
         for ending in endings:
-            if is_plain_success(ending) and plain.setdefault(vars(ending.job)["id"].int, ending) is ending:
-                continue
             check_held(ending.job)
-            others.append(ending)
-        done = self._succeed(list(plain.values())) if plain else {}
-        others += [ending for place, ending in enumerate(plain.values()) if place not in done]
+        plain = [place for place in _firsts(endings) if is_plain_success(endings[place])]
+        written = self._succeed([endings[place] for place in plain]) if plain else {}
+        done = {plain[number] for number in written}
+        others = [ending for place, ending in enumerate(endings) if place not in done]
         rest = self._finish_decided(others) if others else Written((), ())
-        return Written(tuple(sorted([*done.values(), *rest.jobs], key=_by_id)), rest.refusals)
+        return Written(tuple(sorted([*written.values(), *rest.jobs], key=_by_id)), rest.refusals)
 
     def _succeed(self, endings: Sequence[Ending]) -> dict[int, Job]:
         """End the runs whose rows are as their claims returned them; return the jobs by the place of their ending."""
@@ -140,18 +137,16 @@ class PostgresJobRepository(SqlAlchemyJobRepository):
     def _finish_decided(self, endings: Sequence[Ending]) -> Written:
         # Decided on the jobs as their claims returned them, and written where nothing has moved since: one statement.
         # The others are locked, read and decided again, or refused.
-        firsts: dict[int, int] = {}
-        for place, ending in enumerate(endings):
-            firsts.setdefault(ending.job.id.int, place)
+        firsts = _firsts(endings)
         now = self._now()
         changes = []
-        for place in firsts.values():
+        for place in firsts:
             job = copied(endings[place].job)
             changes.append(self._change(job, self._end(job, endings[place]), now))
         kept = self._write_unmoved(changes)
         jobs = [change.job for change in compress(changes, kept)]
         self._wake_for(jobs, now)
-        done = set(compress(firsts.values(), kept))
+        done = set(compress(firsts, kept))
         others = [ending for place, ending in enumerate(endings) if place not in done]
         rest = super().finish(others) if others else Written((), ())
         return Written(tuple(sorted([*jobs, *rest.jobs], key=_by_id)), rest.refusals)
@@ -171,6 +166,14 @@ class PostgresJobRepository(SqlAlchemyJobRepository):
 
     def _organisation_parameter(self) -> dict[str, Any]:
         return {"org_id": str(self._scope.org_id)} if isinstance(self._scope, Tenant) else {}
+
+
+def _firsts(endings: Sequence[Ending]) -> list[int]:
+    """Return the places of the first ending of each job: of several the first counts."""
+    firsts: dict[int, int] = {}
+    for place, ending in enumerate(endings):
+        firsts.setdefault(vars(ending.job)["id"].int, place)
+    return list(firsts.values())
 
 
 def _by_id(job: Job) -> int:
