@@ -15,8 +15,9 @@ import pytest
 from alembic import op
 from sqlalchemy import Engine, create_engine, inspect, text
 
+from heimdex.adapters import migrating
 from heimdex.adapters.orm import metadata
-from heimdex.adapters.schema import Schema
+from heimdex.adapters.schema import HEAD, Schema
 from heimdex.domain.errors import DatabaseUnavailable, SchemaMismatch, SchemaMissing, TransientDatabaseError
 from heimdex.domain.outcomes import Succeed
 from heimdex.domain.results import Ending
@@ -249,3 +250,16 @@ def leave_a_refusal(store: SqliteHarness | PostgresHarness) -> None:
         held = uow.jobs.claim(created.id, worker=UUID(int=9), lease=timedelta(seconds=30))
         uow.jobs.finish([Ending(held, Succeed())])
         assert uow.jobs.finish([Ending(held, Succeed())]).refusals
+
+
+def test_the_head_that_is_looked_for_is_the_last_revision() -> None:
+    assert migrating.head() == HEAD
+
+
+def test_a_process_that_only_looks_loads_no_alembic(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'jobs.db'}"
+    Schema(url).upgrade()
+    look = "import sys; from heimdex.adapters.schema import Schema; Schema(sys.argv[1]).check()"
+    code = f"{look}; assert 'alembic' not in sys.modules"
+
+    assert subprocess.run([sys.executable, "-c", code, url], check=False).returncode == 0
