@@ -95,7 +95,7 @@ ARGUMENTS: Mapping[str, type] = MappingProxyType({"connection_factory": LateConn
 """What the driver is told so that it makes such connections."""
 
 
-def ask(connection: Connection, statement: str, scope: Scope, org_id: UUID, *values: object) -> Any:  # noqa: ANN401 - a column
+def ask(connection: Connection, statement: str, scope: Scope, org_id: UUID, *values: object) -> Any:  # noqa: ANN401 - whatever the column holds
     """Run a statement past SQLAlchemy, which takes longer over it than the server; return its one row's one column.
 
     The rule of the guard holds, and who listens to the engine's statements hears of this one.
