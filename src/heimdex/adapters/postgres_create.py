@@ -57,23 +57,18 @@ WITH new AS (
 SELECT CAST(id AS text), CAST(heimdex_now() AT TIME ZONE 'UTC' AS text) FROM born
 """  # noqa: S608 - put together from the domain's own words
 
-# The same for one: to parse and plan the statement for many would take longer than to run it.
-_CREATE_ONE = f"""
-WITH born AS (
-    {_JOB}
-    VALUES ({{values}}, CAST(:org_id AS uuid), '{_BORN}', 0, 0, 0, 1, heimdex_now(), heimdex_now(),
-        {_SCHEDULED_AT.format(scheduled_at="CAST(:scheduled_at AS timestamptz)")})
-    ON CONFLICT DO NOTHING
-    RETURNING id, org_id
-), history AS (
-    {_EVENT}
-    SELECT id, 1, org_id, heimdex_now(), NULL, '{_BORN}', '{Trigger.CREATE}', :actor, :source, NULL,
-        {_DETAIL.format(detail_json=":detail_json")}
-    FROM born
-    WHERE org_id = CAST(:org_id AS uuid)
+# One goes to a function of the schema, whose plans a connection makes once: to parse and plan a statement of this
+# length takes longer than to run it. psycopg2 prepares none, and behind a pooler of transactions nobody could.
+_ONE = (
+    *("id", "parent_id", "type", "queue", "priority", "payload_json", "max_attempts", "backoff_policy", "backoff_base"),
+    *("backoff_factor", "backoff_cap", "backoff_jitter", "timeout", "scheduled_at", "idempotency_key", "fingerprint"),
+    "requested_by",
 )
-SELECT CAST(id AS text), CAST(heimdex_now() AT TIME ZONE 'UTC' AS text) FROM born
-"""  # noqa: S608 - as above
+ONE = ("org_id", *_ONE, "actor", "source", "detail_before", "detail_after")
+"""The parameters of the function, in its order."""
+CREATE_ONE = f"SELECT heimdex_create_job_v1({', '.join(['%s'] * len(ONE))})"
+_BEFORE, _AFTER = '"scheduled_at":"', '"'
+_UNKNOWN = f"{_BEFORE}{to_text(AT_ONCE)}{_AFTER}"
 
 
 @cache
@@ -89,11 +84,6 @@ def create_statement() -> TextClause:
     )
 
 
-@cache
-def create_one_statement() -> TextClause:
-    return text(_CREATE_ONE.format(columns=_COLUMNS, values=", ".join(f":{name}" for name in _GIVEN)))
-
-
 def create_parameters(changes: Sequence[Change], scope: Scope) -> dict[str, Any]:
     """Return the parameters of the statement for many; the jobs are all of one organisation."""
     jobs = [vars(change.job) for change in changes]
@@ -104,11 +94,13 @@ def create_parameters(changes: Sequence[Change], scope: Scope) -> dict[str, Any]
     return parameters
 
 
-def create_one_parameters(change: Change, scope: Scope) -> dict[str, Any]:
+def create_one_values(change: Change, scope: Scope) -> list[object]:
+    """Return what the function for one takes after the organisation."""
     job = vars(change.job)
-    parameters = _scalars(change, scope) | {name: to_driver(job[name]) for name, to_driver in _to_driver()}
-    parameters["detail_json"] = change.events[0].detail_json
-    return parameters
+    values = [to_driver(job[name]) for name, to_driver in _to_driver()]
+    before, unknown, after = change.events[0].detail_json.partition(_UNKNOWN)
+    detail = (before + _BEFORE, _AFTER + after) if unknown else (before, "")
+    return [*values, scope.actor, scope.source, *detail]
 
 
 def _scalars(change: Change, scope: Scope) -> dict[str, Any]:
@@ -122,7 +114,11 @@ def _writers() -> list[tuple[str, Callable[[Iterable[Any]], str]]]:
 
 @cache
 def _to_driver() -> list[tuple[str, Callable[[Any], object]]]:
-    return [(name, scalar_of(job_table.c[name])) for name in _SENT]
+    return [(name, _time_unless_at_once if name == "scheduled_at" else scalar_of(job_table.c[name])) for name in _ONE]
+
+
+def _time_unless_at_once(value: datetime) -> datetime | None:
+    return None if value == AT_ONCE else value
 
 
 def stamp_again(change: Change, time_text: str) -> None:

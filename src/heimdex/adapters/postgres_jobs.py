@@ -18,10 +18,11 @@ from heimdex.adapters.job_repository import SqlAlchemyJobRepository
 from heimdex.adapters.job_verbs import Change, check_held
 from heimdex.adapters.orm import EVERY_ORGANISATION, job_table
 from heimdex.adapters.planning import AS_BEFORE, HELD_TO_INDEXES
+from heimdex.adapters.postgres_connection import ask
 from heimdex.adapters.postgres_create import (
     AT_ONCE,
-    create_one_parameters,
-    create_one_statement,
+    CREATE_ONE,
+    create_one_values,
     create_parameters,
     create_statement,
     stamp_again,
@@ -106,16 +107,27 @@ class PostgresJobRepository(SqlAlchemyJobRepository):
 
     def _insert(self, changes: Sequence[Change]) -> Collection[UUID]:
         if len(changes) == 1:
-            statement, parameters = create_one_statement(), create_one_parameters(changes[0], self._scope)
-        else:
-            # In the order of keys, since an insert waits for another transaction's insert of the same key.
-            in_order = sorted(changes, key=lambda change: change.job.idempotency_key or "")
-            statement, parameters = create_statement(), create_parameters(in_order, self._scope)
-        rows = self._session().connection().execute(carrying(statement, self._scope), parameters).all()
+            return self._insert_one(changes[0])
+        # In the order of keys, since an insert waits for another transaction's insert of the same key.
+        in_order = sorted(changes, key=lambda change: change.job.idempotency_key or "")
+        parameters = create_parameters(in_order, self._scope)
+        rows = self._session().connection().execute(carrying(create_statement(), self._scope), parameters).all()
         born = {str(change.job.id): change for change in changes}
         for job_id, now in rows:
             stamp_again(born[job_id], now)
         return {born[job_id].job.id for job_id, _ in rows}
+
+    def _insert_one(self, change: Change) -> Collection[UUID]:
+        now = self._create_one(change.job.org_id, create_one_values(change, self._scope))
+        if now is None:
+            return ()
+        stamp_again(change, now)
+        return (change.job.id,)
+
+    def _create_one(self, org_id: UUID, values: Sequence[object]) -> str | None:
+        """Return the time at which it was created, or nothing if its id or key is taken."""
+        time: str | None = ask(self._session().connection(), CREATE_ONE, self._scope, org_id, *values)
+        return time
 
     def finish(self, endings: Sequence[Ending]) -> Written:
         # Written where nothing has moved since the claim: one statement for plain successes, one for what else is
