@@ -1,17 +1,40 @@
 """Ids of rows: UUIDs that sort by the time at which they were drawn."""
 
-import secrets
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from struct import iter_unpack
 from threading import Lock
 from uuid import UUID
 
 _COUNTER_BITS = 12
 _RANDOM_BITS = 62
+_WORD_BITS, _WORD_BYTES, _WORDS_AT_ONCE = 64, 8, 256
 
 
 def _wall_milliseconds() -> int:
     return time.time_ns() // 1_000_000
+
+
+class RandomBits:
+    """Random bits from the system, which is asked for many at a time: a question costs more than an id.
+
+    Not for several threads at once.
+    """
+
+    def __init__(self) -> None:
+        self._rest: Iterator[int] = iter(())
+        self._process = 0
+
+    def __call__(self, bits: int) -> int:
+        # A forked child must not go on with what its parent has drawn.
+        number = next(self._rest, None) if self._process == os.getpid() else None
+        if number is None:
+            self._process = os.getpid()
+            drawn = os.urandom(_WORDS_AT_ONCE * _WORD_BYTES)
+            self._rest = (word for (word,) in iter_unpack("Q", drawn))
+            number = next(self._rest)
+        return number >> (_WORD_BITS - bits)
 
 
 class UuidSeven:
@@ -23,10 +46,10 @@ class UuidSeven:
     def __init__(
         self,
         milliseconds: Callable[[], int] = _wall_milliseconds,
-        random_bits: Callable[[int], int] = secrets.randbits,
+        random_bits: Callable[[int], int] | None = None,
     ) -> None:
         self._milliseconds = milliseconds
-        self._random_bits = random_bits
+        self._random_bits = random_bits or RandomBits()
         self._lock = Lock()
         # Time and counter as one number, so that a full counter carries into the next millisecond.
         self._last = 0
@@ -35,4 +58,5 @@ class UuidSeven:
         with self._lock:
             self._last = max(self._milliseconds() << _COUNTER_BITS, self._last + 1)
             moment, counter = self._last >> _COUNTER_BITS, self._last & ((1 << _COUNTER_BITS) - 1)
-        return UUID(int=moment << 80 | 7 << 76 | counter << 64 | 2 << 62 | self._random_bits(_RANDOM_BITS))
+            chance = self._random_bits(_RANDOM_BITS)
+        return UUID(int=moment << 80 | 7 << 76 | counter << 64 | 2 << 62 | chance)

@@ -1,10 +1,10 @@
-"""The statement that creates any batch of jobs on PostgreSQL, and their events with them.
+"""The statement that creates one job on PostgreSQL, and its event with it.
 
-It is the one that says when: nobody need ask the database for its time before. So jobs and events come stamped with
+It is the one that says when: nobody need ask the database for its time before. So job and event come stamped with
 `AT_ONCE`, and the statement puts its time in the place of that.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
@@ -14,7 +14,7 @@ from sqlalchemy import TextClause, text
 from heimdex.adapters.job_repository import FIXED
 from heimdex.adapters.job_verbs import Change
 from heimdex.adapters.orm import job_table
-from heimdex.adapters.postgres_values import array_of, scalar_of, sql_type, text_array, time_from
+from heimdex.adapters.postgres_values import scalar_of, time_from
 from heimdex.domain.rules import to_text
 from heimdex.domain.scope import Scope
 from heimdex.domain.transitions import Trigger, next_status
@@ -37,27 +37,7 @@ _JOB = """INSERT INTO job
 _EVENT = """INSERT INTO job_event
         (job_id, seq, org_id, ts, prev_status, next_status, trigger, actor, source, reason, detail_json)"""
 
-_CREATE_MANY = f"""
-WITH new AS (
-    SELECT * FROM unnest({{arrays}}) AS new ({{names}})
-), born AS (
-    {_JOB}
-    SELECT {{values}}, CAST(:org_id AS uuid), '{_BORN}', 0, 0, 0, 1, heimdex_now(), heimdex_now(),
-        {_SCHEDULED_AT.format(scheduled_at="scheduled_at")}
-    FROM new
-    ON CONFLICT DO NOTHING
-    RETURNING id, org_id
-), history AS (
-    {_EVENT}
-    SELECT id, 1, CAST(:org_id AS uuid), heimdex_now(), NULL, '{_BORN}', '{Trigger.CREATE}', :actor, :source, NULL,
-        {_DETAIL.format(detail_json="detail_json")}
-    FROM new
-    WHERE (id IN (SELECT id FROM born WHERE born.org_id = CAST(:org_id AS uuid))) IS TRUE
-)
-SELECT CAST(id AS text), CAST(heimdex_now() AT TIME ZONE 'UTC' AS text) FROM born
-"""  # noqa: S608 - put together from the domain's own words
-
-# The same for one: to parse and plan the statement for many would take longer than to run it.
+# To parse and plan the statement for many would take longer than to run this.
 _CREATE_ONE = f"""
 WITH born AS (
     {_JOB}
@@ -77,31 +57,8 @@ SELECT CAST(id AS text), CAST(heimdex_now() AT TIME ZONE 'UTC' AS text) FROM bor
 
 
 @cache
-def create_statement() -> TextClause:
-    sent = {name: sql_type(name) for name in _SENT} | {"detail_json": "text"}
-    return text(
-        _CREATE_MANY.format(
-            arrays=", ".join(f"CAST(:{name} AS {kind}[])" for name, kind in sent.items()),
-            names=", ".join(sent),
-            columns=_COLUMNS,
-            values=", ".join(f"CAST({name} AS json)" if name.endswith("_json") else name for name in _GIVEN),
-        )
-    )
-
-
-@cache
 def create_one_statement() -> TextClause:
     return text(_CREATE_ONE.format(columns=_COLUMNS, values=", ".join(f":{name}" for name in _GIVEN)))
-
-
-def create_parameters(changes: Sequence[Change], scope: Scope) -> dict[str, Any]:
-    """Return the parameters of the statement for many; the jobs are all of one organisation."""
-    jobs = [vars(change.job) for change in changes]
-    parameters = _scalars(changes[0], scope)
-    parameters["detail_json"] = text_array([change.events[0].detail_json for change in changes])
-    for name, write in _writers():
-        parameters[name] = write([job[name] for job in jobs])
-    return parameters
 
 
 def create_one_parameters(change: Change, scope: Scope) -> dict[str, Any]:
@@ -113,11 +70,6 @@ def create_one_parameters(change: Change, scope: Scope) -> dict[str, Any]:
 
 def _scalars(change: Change, scope: Scope) -> dict[str, Any]:
     return {"org_id": str(change.job.org_id), "actor": scope.actor, "source": scope.source}
-
-
-@cache
-def _writers() -> list[tuple[str, Callable[[Iterable[Any]], str]]]:
-    return [(name, array_of(job_table.c[name])) for name in _SENT]
 
 
 @cache

@@ -22,15 +22,15 @@ from heimdex.adapters.postgres_create import (
     AT_ONCE,
     create_one_parameters,
     create_one_statement,
-    create_parameters,
-    create_statement,
     stamp_again,
 )
-from heimdex.adapters.postgres_values import jobs_from, read_as
+from heimdex.adapters.postgres_create_many import Births, create_many_statement
+from heimdex.adapters.postgres_values import jobs_from, read_as, time_from
 from heimdex.adapters.postgres_write import write_parameters, write_statement
 from heimdex.adapters.scoping import carrying
 from heimdex.domain.job import Job, copied
-from heimdex.domain.results import Ending, Written
+from heimdex.domain.new_job import JobSpec
+from heimdex.domain.results import Created, Ending, Written
 from heimdex.domain.scope import Tenant
 from heimdex.domain.transitions import Status, Trigger, next_status
 
@@ -103,18 +103,25 @@ class PostgresJobRepository(SqlAlchemyJobRepository):
     def _birth(self) -> datetime:
         return AT_ONCE
 
+    def _keep(self, org_id: UUID, specs: Sequence[JobSpec]) -> list[Created]:
+        if len(specs) == 1:
+            return super()._keep(org_id, specs)
+        births = Births(specs, org_id, self._scope, self._tools.ids)
+        statement = carrying(create_many_statement(), self._scope)
+        [(now, refused)] = self._session().connection().execute(statement, births.parameters()).all()
+        jobs = births.jobs(time_from(now))
+        if refused is None:
+            return [Created(job, replayed=False) for job in jobs]
+        ids = set(refused)
+        return self._answers(org_id, jobs, [job for job in jobs if str(job.id) in ids])
+
     def _insert(self, changes: Sequence[Change]) -> Collection[UUID]:
-        if len(changes) == 1:
-            statement, parameters = create_one_statement(), create_one_parameters(changes[0], self._scope)
-        else:
-            # In the order of keys, since an insert waits for another transaction's insert of the same key.
-            in_order = sorted(changes, key=lambda change: change.job.idempotency_key or "")
-            statement, parameters = create_statement(), create_parameters(in_order, self._scope)
+        [change] = changes
+        statement, parameters = create_one_statement(), create_one_parameters(change, self._scope)
         rows = self._session().connection().execute(carrying(statement, self._scope), parameters).all()
-        born = {str(change.job.id): change for change in changes}
-        for job_id, now in rows:
-            stamp_again(born[job_id], now)
-        return {born[job_id].job.id for job_id, _ in rows}
+        for _, now in rows:
+            stamp_again(change, now)
+        return [change.job.id] if rows else []
 
     def finish(self, endings: Sequence[Ending]) -> Written:
         # Decided on the jobs as their claims returned them, and written where nothing has moved since: one statement.

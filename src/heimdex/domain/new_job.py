@@ -95,7 +95,8 @@ def _limits(_: object, attribute: "Attribute[JobLimits | None]", value: JobLimit
         raise InvalidInput(attribute.name, value, "give JobLimits(...)")
 
 
-@frozen
+# With a __dict__, into which a frozen class is filled faster than into slots.
+@frozen(slots=False)
 class NewJob:
     """What a caller asks for. `payload` may also be an instance of the registered payload class.
 

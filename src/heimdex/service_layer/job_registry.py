@@ -9,7 +9,7 @@ from attrs import evolve, frozen
 
 from heimdex.domain.backoff import Backoff
 from heimdex.domain.errors import InvalidInput, UnknownJobType
-from heimdex.domain.json_text import canonical, decode, fingerprint
+from heimdex.domain.json_text import canonical, decode, fingerprint, is_flat
 from heimdex.domain.new_job import JobLimits, JobSpec, NewJob
 from heimdex.domain.rules import check_text
 from heimdex.service_layer.job_context import JobContext
@@ -104,12 +104,14 @@ class JobRegistry:
             UnknownJobType, InvalidPayload.
         """
         job = self.get(new.type)
-        given_json = canonical(job.form.document(new.payload), "payload")
-        # From the text, as the job function will get it.
-        stored = job.form.document(job.form.rebuild(decode(given_json)))
+        given = job.form.document(new.payload)
+        given_json = canonical(given, "payload")
+        # From the text, as the job function will get it; of a flat one the text holds nothing else.
+        read = given if job.form.only_reads and is_flat(given) else decode(given_json)
+        stored = job.form.document(job.form.rebuild(read))
         return JobSpec(
             new=new,
-            payload_json=canonical(stored, "payload"),
+            payload_json=given_json if stored is given else canonical(stored, "payload"),
             fingerprint=fingerprint(new.type, given_json),
             limits=new.limits or job.limits,
         )
