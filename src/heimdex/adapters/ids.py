@@ -2,10 +2,11 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from struct import iter_unpack
 from threading import Lock
 from uuid import UUID
+from weakref import WeakMethod
 
 _COUNTER_BITS = 12
 _RANDOM_BITS = 62
@@ -23,18 +24,19 @@ class RandomBits:
     """
 
     def __init__(self) -> None:
-        self._rest: Iterator[int] = iter(())
-        self._process = 0
+        self._rest: list[int] = []
+        # A forked child must not go on with what its parent has drawn.
+        forget = WeakMethod(self._rest_is_of_the_parent)
+        os.register_at_fork(after_in_child=lambda: (act := forget()) and act())
 
     def __call__(self, bits: int) -> int:
-        # A forked child must not go on with what its parent has drawn.
-        number = next(self._rest, None) if self._process == os.getpid() else None
-        if number is None:
-            self._process = os.getpid()
+        if not self._rest:
             drawn = os.urandom(_WORDS_AT_ONCE * _WORD_BYTES)
-            self._rest = (word for (word,) in iter_unpack("Q", drawn))
-            number = next(self._rest)
-        return number >> (_WORD_BITS - bits)
+            self._rest = [word for (word,) in iter_unpack("Q", drawn)]
+        return self._rest.pop() >> (_WORD_BITS - bits)
+
+    def _rest_is_of_the_parent(self) -> None:
+        self._rest = []
 
 
 class UuidSeven:

@@ -8,7 +8,8 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from hashlib import sha256
 from json import encoder
-from typing import Protocol, TypeAlias, cast
+from operator import is_
+from typing import Protocol, TypeAlias, TypeGuard, cast
 
 from heimdex.domain.errors import InvalidPayload, shown
 
@@ -27,7 +28,8 @@ def _refuse(constant: str) -> None:
 
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 _PLAIN = frozenset({bool, type(None)})
-_SCALARS = frozenset({str, int, float, *_PLAIN})
+_WITHOUT_LIMITS = frozenset({str, float, *_PLAIN})
+_SCALARS = _WITHOUT_LIMITS | {int}
 _KEYS = frozenset({str})
 # How JSON writes a NUL. After a backslash it may be something else, which is then looked at value by value.
 _NUL = "\\u0000"
@@ -58,9 +60,14 @@ def trusted(value: "JsonValue | Mapping[str, JsonValue]") -> str:
     return _write(value)
 
 
-def is_flat(value: object) -> bool:
+def is_flat(value: object) -> TypeGuard[dict[str, object]]:
     """Return whether a document in the subset is an object of plain values, which nobody can change through it."""
     return type(value) is dict and _KEYS.issuperset(map(type, value)) and _SCALARS.issuperset(map(type, value.values()))
+
+
+def is_same(flat: dict[str, object], other: object) -> bool:
+    """Return whether `other` is a flat document of the very same values, so that it has the same text."""
+    return type(other) is dict and list(flat) == list(other) and all(map(is_, flat.values(), other.values()))
 
 
 def decode(text: str) -> JsonValue:
@@ -155,25 +162,22 @@ def _text_if_plain(value: object) -> str | None:
 
 def _is_plain(value: object, depth: int) -> bool:
     """Return whether these are JSON's own classes, at most `depth` deep, with integers in range."""
-    kind = type(value)
-    if kind is int:
-        return -MAX_INTEGER <= cast("int", value) <= MAX_INTEGER
-    if kind in _SCALARS:
-        return True
-    items: Iterable[object]
-    if kind is dict:
-        document = cast("dict[object, object]", value)
-        if not _KEYS.issuperset(map(type, document)):
+    # Classes are compared: a match asks isinstance for each of its cases, and lets subclasses pass.
+    if type(value) is dict:
+        if not _KEYS.issuperset(map(type, value)):
             return False
-        items = document.values()
-    elif kind is list:
-        items = cast("list[object]", value)
+        items: Iterable[object] = value.values()
+    elif type(value) is list:
+        items = value
     else:
-        return False
+        return type(value) in _SCALARS and (type(value) is not int or -MAX_INTEGER <= value <= MAX_INTEGER)
     if depth == 0:
         return False
-    # Strings, the most usual, without a call of their own.
-    return all(type(item) is str or _is_plain(item, depth - 1) for item in items)
+    for item in items:
+        kind = type(item)
+        if kind not in _WITHOUT_LIMITS and not _is_plain(item, depth - 1):
+            return False
+    return True
 
 
 def _check(value: object, field: str, path: str, depth: int) -> None:

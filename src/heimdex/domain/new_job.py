@@ -121,7 +121,15 @@ class NewJob:
     id: UUID | None = field(default=None, kw_only=True, converter=_id)
 
 
-@frozen(kw_only=True)
+def with_id(new: NewJob, job_id: UUID) -> NewJob:
+    """Return the same request under an id that was drawn for it."""
+    copy = NewJob.__new__(NewJob)
+    # Past __init__, which would check everything again.
+    object.__setattr__(copy, "__dict__", {**vars(new), "id": job_id})
+    return copy
+
+
+@frozen(kw_only=True, slots=False)
 class JobSpec:
     """A checked job: what a store writes. `fingerprint` covers the payload as given, `payload_json` as stored."""
 
