@@ -16,6 +16,7 @@ from attrs import evolve, frozen
 from heimdex.domain.constraints import JOB_ID
 from heimdex.domain.errors import (
     OF_ONE_ROW,
+    HeimdexError,
     IdempotencyConflict,
     InvalidInput,
     JobNotFound,
@@ -153,7 +154,7 @@ class DecidingJobRepository(JobRepository):
         org_id = self._organisation(org_id)
         if parent_id is not None and self.get(parent_id).org_id != org_id:
             raise JobNotFound(parent_id)
-        specs = [self._tools.specify(new) for new in new_jobs]
+        specs = self._specified(new_jobs)
         if parent_id is not None:
             specs = [evolve(spec, parent_id=parent_id) for spec in specs]
         _check_ids(specs)
@@ -167,6 +168,15 @@ class DecidingJobRepository(JobRepository):
         if born:
             self._wake_for(born, born[0].created_at)
         return created
+
+    def _specified(self, new_jobs: Iterable[NewJob]) -> list[JobSpec]:
+        specs: list[JobSpec] = []
+        try:
+            specs.extend(map(self._tools.specify, new_jobs))
+        except HeimdexError as error:
+            error.add_note(f"job {len(specs):,} of those given, counted from 0")
+            raise
+        return specs
 
     def cancel(self, job_id: UUID, *, reason: str) -> Job:
         now, job = self._lock_one(job_id)

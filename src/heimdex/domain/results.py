@@ -21,6 +21,14 @@ class Created:
 
 
 @frozen
+class CreatedBatch:
+    """A batch of jobs that is committed. `first` is the place of its first job among all that were given, from 0."""
+
+    first: int
+    jobs: tuple[Created, ...]
+
+
+@frozen
 class JobWithEvents:
     """A job and its history in the order of `seq`."""
 
