@@ -125,13 +125,13 @@ class Application:
 
         Args:
             org_id: only under `System`, where it is required.
-            size: jobs in a batch, from 1 to 10,000.
+            size: jobs in a batch, from 1 to 10,000; fewer where payloads are large, since a batch is one statement.
 
         Raises:
             NestedUnitOfWork: a unit of work is open in this thread.
             others: as `uow.jobs.create_many`; a note says in which batch.
         """
-        return BatchedCreation(self.patient_bus, side_by_side=self.store.writes_side_by_side).create(
+        return BatchedCreation(self.patient_bus, ids=self.ids, side_by_side=self.store.writes_side_by_side).create(
             scope, new_jobs, org_id=org_id, size=check_whole("size", size, 1, _MOST_IN_A_BATCH)
         )
 

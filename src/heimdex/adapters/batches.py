@@ -5,7 +5,7 @@ to store it.
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from uuid import UUID
@@ -13,10 +13,11 @@ from uuid import UUID
 from heimdex.adapters.nesting import enter
 from heimdex.domain.commands import CreateJobs
 from heimdex.domain.errors import HeimdexError
-from heimdex.domain.new_job import NewJob
+from heimdex.domain.new_job import NewJob, with_id
 from heimdex.domain.results import Created, CreatedBatch
 from heimdex.domain.scope import Scope
 from heimdex.service_layer.message_bus import MessageBus
+from heimdex.service_layer.ports import Ids
 
 _WRITERS = 2
 
@@ -28,8 +29,9 @@ class BatchedCreation:
         side_by_side: whether two units of work can write at the same time; if not, all happens in the caller's thread.
     """
 
-    def __init__(self, bus: MessageBus, *, side_by_side: bool) -> None:
+    def __init__(self, bus: MessageBus, *, ids: Ids, side_by_side: bool) -> None:
         self._bus = bus
+        self._ids = ids
         self._side_by_side = side_by_side
 
     def create(
@@ -37,7 +39,7 @@ class BatchedCreation:
     ) -> Iterator[CreatedBatch]:
         # Whoever has a unit of work open would wait for it in the other threads.
         enter()()
-        batches = _batches(new_jobs, size)
+        batches = self._batches(new_jobs, size)
         if self._side_by_side:
             return self._create_side_by_side(scope, batches, org_id)
         return (self._create(scope, first, batch, org_id) for first, batch in batches)
@@ -76,15 +78,18 @@ class BatchedCreation:
 
     def _create(self, scope: Scope, first: int, batch: list[NewJob], org_id: UUID | None) -> CreatedBatch:
         try:
-            created: list[Created] = self._bus.handle(CreateJobs(scope=scope, new_jobs=batch, org_id=org_id))
+            created: Sequence[Created] = self._bus.handle(CreateJobs(scope=scope, new_jobs=batch, org_id=org_id))
         except HeimdexError as error:
             error.add_note(f"in the batch of jobs {first:,} to {first + len(batch) - 1:,}, counted from 0")
             raise
-        return CreatedBatch(first, tuple(created))
+        return CreatedBatch(first, created)
 
+    def _batches(self, new_jobs: Iterable[NewJob], size: int) -> Iterator[tuple[int, list[NewJob]]]:
+        # The ids at once: one request less in memory than if the bus drew them.
+        waiting, first = map(self._with_id, new_jobs), 0
+        while batch := list(islice(waiting, size)):
+            yield first, batch
+            first += len(batch)
 
-def _batches(new_jobs: Iterable[NewJob], size: int) -> Iterator[tuple[int, list[NewJob]]]:
-    waiting, first = iter(new_jobs), 0
-    while batch := list(islice(waiting, size)):
-        yield first, batch
-        first += len(batch)
+    def _with_id(self, new: NewJob) -> NewJob:
+        return with_id(new, self._ids()) if new.id is None else new

@@ -150,7 +150,7 @@ class DecidingJobRepository(JobRepository):
 
     def create_many(
         self, new_jobs: Iterable[NewJob], *, org_id: UUID | None = None, parent_id: UUID | None = None
-    ) -> list[Created]:
+    ) -> Sequence[Created]:
         org_id = self._organisation(org_id)
         if parent_id is not None and self.get(parent_id).org_id != org_id:
             raise JobNotFound(parent_id)
@@ -163,11 +163,7 @@ class DecidingJobRepository(JobRepository):
         # One job alone cannot be half-written.
         some_may_be_refused = len(specs) > 1 and any(spec.new.id or spec.new.idempotency_key for spec in specs)
         with self._all_or_nothing() if some_may_be_refused else nullcontext():
-            created = self._keep(org_id, specs)
-        born = [one.job for one in created if not one.replayed]
-        if born:
-            self._wake_for(born, born[0].created_at)
-        return created
+            return self._keep(org_id, specs)
 
     def _specified(self, new_jobs: Iterable[NewJob]) -> list[JobSpec]:
         specs: list[JobSpec] = []
@@ -371,7 +367,7 @@ class DecidingJobRepository(JobRepository):
             events.append(event)
         return Change(job, tuple(events), version, lease_seq)
 
-    def _keep(self, org_id: UUID, specs: Sequence[JobSpec]) -> list[Created]:
+    def _keep(self, org_id: UUID, specs: Sequence[JobSpec]) -> Sequence[Created]:
         """Insert new jobs; what a key made before comes back in the place of those it belongs to."""
         birth = self._birth()
         changes = [self._born(spec, org_id, birth) for spec in specs]
@@ -383,7 +379,11 @@ class DecidingJobRepository(JobRepository):
         keys = {job.idempotency_key for job in refused if job.idempotency_key is not None}
         stored = self._with_keys(org_id, keys) if keys else {}
         replays = {job.id: _replay(job, stored) for job in refused}
-        return [replays.get(job.id) or Created(job, replayed=False) for job in jobs]
+        created = [replays.get(job.id) or Created(job, replayed=False) for job in jobs]
+        born = [one.job for one in created if not one.replayed]
+        if born:
+            self._wake_for(born, born[0].created_at)
+        return created
 
     def _born(self, spec: JobSpec, org_id: UUID, now: datetime) -> Change:
         job_id = spec.new.id or self._tools.ids()

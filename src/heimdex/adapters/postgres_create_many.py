@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import cache
 from operator import itemgetter
-from typing import Any
+from typing import Any, overload
 from uuid import UUID
 
 from attrs import frozen
@@ -24,6 +24,7 @@ from heimdex.domain.fold import apply
 from heimdex.domain.job import Job, as_kept
 from heimdex.domain.json_text import digest, trusted
 from heimdex.domain.new_job import JobSpec, create
+from heimdex.domain.results import Created
 from heimdex.domain.scope import Scope
 from heimdex.domain.transitions import Trigger, next_status
 
@@ -106,32 +107,41 @@ def create_many_statement() -> TextClause:
 class _Kind:
     """What jobs have in common: their columns, and the pieces of the detail between what is each one's own."""
 
+    queue: str
     columns: dict[str, object]
     pieces: tuple[str, ...]
 
 
 class Births:
-    """Jobs of one organisation that are about to be created."""
+    """Jobs of one organisation that are about to be created.
+
+    It keeps columns, and no object for each job: the more of them live at a time, the more often Python looks through
+    everything there is for garbage.
+    """
 
     def __init__(self, specs: Sequence[JobSpec], org_id: UUID, scope: Scope, draw: Callable[[], UUID]) -> None:
-        self._specs = specs
         self._org_id = org_id
         self._scope = scope
-        self._ids = [spec.new.id or draw() for spec in specs]
+        news = [spec.new for spec in specs]
+        self._ids = [new.id or draw() for new in news]
+        self._payloads = [spec.payload_json for spec in specs]
+        self._fingerprints = [spec.fingerprint for spec in specs]
+        self._keys = [new.idempotency_key for new in news]
+        self._times = [new.scheduled_at for new in news]
         self._kinds: list[_Kind] = []
-        self._kind_of = self._sorted_into_kinds()
+        self._kind_of = self._sorted_into_kinds(specs)
+
+    def __len__(self) -> int:
+        return len(self._ids)
 
     def parameters(self) -> dict[str, Any]:
-        specs = self._specs
-        payloads = [spec.payload_json for spec in specs]
-        keys = [spec.new.idempotency_key for spec in specs]
-        times = [spec.new.scheduled_at for spec in specs]
+        keys, payloads, times = self._keys, self._payloads, self._times
         in_order = _in_order_of(keys)
         parameters: dict[str, Any] = {
             "id": array(in_order(self._ids)),
             "payload": _SEPARATOR.join(in_order(payloads)),
             "key": _SEPARATOR.join([key or "" for key in in_order(keys)]) if any(keys) else "",
-            "fingerprint": _SEPARATOR.join(in_order([spec.fingerprint for spec in specs])),
+            "fingerprint": _SEPARATOR.join(in_order(self._fingerprints)),
             "payload_sha256": _SEPARATOR.join(in_order([digest(payload) for payload in payloads])),
             "payload_bytes": array(in_order([len(payload.encode()) for payload in payloads])),
             # An array that is shorter than the others has NULL for the rest.
@@ -147,27 +157,34 @@ class Births:
             parameters[piece] = text_array([kind.pieces[number] for kind in self._kinds])
         return parameters
 
+    def due_queues(self, now: datetime) -> set[str]:
+        due = {kind for kind, time in zip(self._kind_of, self._times, strict=True) if time is None or time <= now}
+        return {self._kinds[kind].queue for kind in due}
+
     def jobs(self, now: datetime) -> list[Job]:
         """Return the jobs as they are once the statement has run, in the order given."""
         commons = [{**kind.columns, "created_at": now, "updated_at": now} for kind in self._kinds]
+        columns = zip(
+            self._ids, self._payloads, self._keys, self._fingerprints, self._times, self._kind_of, strict=True
+        )
         return [
             as_kept(
                 {
                     **commons[kind],
                     "id": job_id,
-                    "payload_json": spec.payload_json,
-                    "idempotency_key": spec.new.idempotency_key,
-                    "fingerprint": spec.fingerprint,
-                    "scheduled_at": spec.new.scheduled_at or now,
+                    "payload_json": payload_json,
+                    "idempotency_key": key,
+                    "fingerprint": fingerprint,
+                    "scheduled_at": time or now,
                 }
             )
-            for spec, job_id, kind in zip(self._specs, self._ids, self._kind_of, strict=True)
+            for job_id, payload_json, key, fingerprint, time, kind in columns
         ]
 
-    def _sorted_into_kinds(self) -> list[int]:
+    def _sorted_into_kinds(self, specs: Sequence[JobSpec]) -> list[int]:
         numbers: dict[object, int] = {}
         found = []
-        for spec, job_id in zip(self._specs, self._ids, strict=True):
+        for spec, job_id in zip(specs, self._ids, strict=True):
             new = spec.new
             # The limits by identity: to compare them takes as long as all the rest, and those of a type are one object.
             common = (new.type, new.queue, new.priority, new.requested_by, id(spec.limits), spec.parent_id)
@@ -186,7 +203,31 @@ class Births:
             if in_quotes:
                 pieces[number] += '"'
                 pieces[number + 1] = '"' + pieces[number + 1]
-        return _Kind(vars(apply(None, event, detail)), tuple(pieces))
+        job = apply(None, event, detail)
+        return _Kind(job.queue, vars(job), tuple(pieces))
+
+
+class AllCreated(Sequence[Created]):
+    """The answer where no key was taken. Its jobs are made when somebody looks at one: most callers never do."""
+
+    def __init__(self, births: Births, now: datetime) -> None:
+        self._births = births
+        self._now = now
+        self._created: list[Created] = []
+
+    def __len__(self) -> int:
+        return len(self._births)
+
+    @overload
+    def __getitem__(self, place: int, /) -> Created: ...
+
+    @overload
+    def __getitem__(self, place: slice, /) -> list[Created]: ...
+
+    def __getitem__(self, place: int | slice, /) -> Created | list[Created]:
+        if not self._created:
+            self._created = [Created(job, replayed=False) for job in self._births.jobs(self._now)]
+        return self._created[place]
 
 
 def _in_order_of(keys: Sequence[str | None]) -> Callable[[Sequence[Any]], Sequence[Any]]:

@@ -24,7 +24,7 @@ from heimdex.adapters.postgres_create import (
     create_one_statement,
     stamp_again,
 )
-from heimdex.adapters.postgres_create_many import Births, create_many_statement
+from heimdex.adapters.postgres_create_many import AllCreated, Births, create_many_statement
 from heimdex.adapters.postgres_values import jobs_from, read_as, time_from
 from heimdex.adapters.postgres_write import write_parameters, write_statement
 from heimdex.adapters.scoping import carrying
@@ -103,16 +103,18 @@ class PostgresJobRepository(SqlAlchemyJobRepository):
     def _birth(self) -> datetime:
         return AT_ONCE
 
-    def _keep(self, org_id: UUID, specs: Sequence[JobSpec]) -> list[Created]:
+    def _keep(self, org_id: UUID, specs: Sequence[JobSpec]) -> Sequence[Created]:
         if len(specs) == 1:
             return super()._keep(org_id, specs)
         births = Births(specs, org_id, self._scope, self._tools.ids)
         statement = carrying(create_many_statement(), self._scope)
         [(now, refused)] = self._session().connection().execute(statement, births.parameters()).all()
-        jobs = births.jobs(time_from(now))
+        time = time_from(now)
         if refused is None:
-            return [Created(job, replayed=False) for job in jobs]
-        ids = set(refused)
+            for queue in births.due_queues(time):
+                self._tools.wake(queue)
+            return AllCreated(births, time)
+        jobs, ids = births.jobs(time), set(refused)
         return self._answers(org_id, jobs, [job for job in jobs if str(job.id) in ids])
 
     def _insert(self, changes: Sequence[Change]) -> Collection[UUID]:

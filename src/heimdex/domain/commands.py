@@ -37,7 +37,7 @@ class DraftedCommand(Command[Answer_co]):
 
 
 @frozen(kw_only=True)
-class CreateJobs(DraftedCommand[list[Created]]):
+class CreateJobs(DraftedCommand[Sequence[Created]]):
     """Create jobs of one organisation; answers in the order given. `org_id` only under `System`."""
 
     new_jobs: Sequence[NewJob]
@@ -49,7 +49,7 @@ class CreateJobs(DraftedCommand[list[Created]]):
 
 
 @frozen(kw_only=True)
-class CreateChildren(Command[list[Created]]):
+class CreateChildren(Command[Sequence[Created]]):
     """Create children of a running job at once. Every child needs an idempotency key.
 
     Args:

@@ -129,7 +129,7 @@ def with_id(new: NewJob, job_id: UUID) -> NewJob:
     return copy
 
 
-@frozen(kw_only=True, slots=False)
+@frozen(kw_only=True)
 class JobSpec:
     """A checked job: what a store writes. `fingerprint` covers the payload as given, `payload_json` as stored."""
 
