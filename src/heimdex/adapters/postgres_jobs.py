@@ -23,16 +23,16 @@ from heimdex.adapters.postgres_create import (
     AT_ONCE,
     CREATE_ONE,
     create_one_values,
-    create_parameters,
-    create_statement,
     stamp_again,
 )
+from heimdex.adapters.postgres_create_many import AllCreated, Births, create_many_statement
 from heimdex.adapters.postgres_succeed import is_plain_success, succeed_parameters, succeed_statement, succeeded
 from heimdex.adapters.postgres_values import jobs_from, read_as, time_from
 from heimdex.adapters.postgres_write import write_parameters, write_statement
 from heimdex.adapters.scoping import carrying
 from heimdex.domain.job import Job, copied
-from heimdex.domain.results import Ending, Written
+from heimdex.domain.new_job import JobSpec
+from heimdex.domain.results import Created, Ending, Written
 from heimdex.domain.scope import Tenant
 from heimdex.domain.transitions import Status, Trigger, next_status
 
@@ -105,19 +105,22 @@ class PostgresJobRepository(SqlAlchemyJobRepository):
     def _birth(self) -> datetime:
         return AT_ONCE
 
-    def _insert(self, changes: Sequence[Change]) -> Collection[UUID]:
-        if len(changes) == 1:
-            return self._insert_one(changes[0])
-        # In the order of keys, since an insert waits for another transaction's insert of the same key.
-        in_order = sorted(changes, key=lambda change: change.job.idempotency_key or "")
-        parameters = create_parameters(in_order, self._scope)
-        rows = self._session().connection().execute(carrying(create_statement(), self._scope), parameters).all()
-        born = {str(change.job.id): change for change in changes}
-        for job_id, now in rows:
-            stamp_again(born[job_id], now)
-        return {born[job_id].job.id for job_id, _ in rows}
+    def _keep(self, org_id: UUID, specs: Sequence[JobSpec]) -> Sequence[Created]:
+        if len(specs) == 1:
+            return super()._keep(org_id, specs)
+        births = Births(specs, org_id, self._scope, self._tools.ids)
+        statement = carrying(create_many_statement(), self._scope)
+        [(now, refused)] = self._session().connection().execute(statement, births.parameters()).all()
+        time = time_from(now)
+        if refused is None:
+            for queue in births.due_queues(time):
+                self._tools.wake(queue)
+            return AllCreated(births, time)
+        jobs, ids = births.jobs(time), set(refused)
+        return self._answers(org_id, jobs, [job for job in jobs if str(job.id) in ids])
 
-    def _insert_one(self, change: Change) -> Collection[UUID]:
+    def _insert(self, changes: Sequence[Change]) -> Collection[UUID]:
+        [change] = changes
         now = self._create_one(change.job.org_id, create_one_values(change, self._scope))
         if now is None:
             return ()
