@@ -8,8 +8,9 @@ import pytest
 from sqlalchemy import Executable, create_engine, delete, exists, func, insert, or_, select, text, update
 from sqlalchemy.orm import Session
 
+from heimdex.adapters.driver_statements import DriverStatement, on_driver
 from heimdex.adapters.orm import event_table, job_table
-from heimdex.adapters.scoping import DriverStatement, carrying, on_driver, scoped
+from heimdex.adapters.scoping import carrying, scoped
 from heimdex.domain.errors import UnscopedStatement
 from heimdex.domain.job import Job
 from heimdex.domain.job_filter import JobFilter
@@ -125,10 +126,8 @@ def test_sql_of_a_driver_runs_with_its_scope_and_under_a_tenant_with_its_organis
         for rows in ([theirs], [ours, theirs]):
             with pytest.raises(UnscopedStatement):
                 on_driver(connection, change, OURS, rows)
-        # What it is allowed is not allowed to another text beside it.
-        options = {"heimdex_scope": SYSTEM, "heimdex_driver_statement": statement}
         with pytest.raises(UnscopedStatement):
-            connection.exec_driver_sql("SELECT id FROM job", execution_options=options)
+            connection.exec_driver_sql(statement.sql, [ours])
     sqlite_store.store.database.end(session)
 
 

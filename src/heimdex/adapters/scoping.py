@@ -7,20 +7,19 @@ the tests of the wall, and on PostgreSQL for row-level security.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, Self, TypeVar, cast
+from typing import Any, Protocol, Self, TypeVar
 from uuid import UUID
 
-from attrs import frozen
-from sqlalchemy import Connection, CursorResult, Engine, Executable, Table, event
+from sqlalchemy import Connection, Engine, Executable, Table, event
 from sqlalchemy.engine.default import DefaultExecutionContext
 from sqlalchemy.engine.interfaces import DBAPICursor, ExecutionContext
 from sqlalchemy.sql.elements import ColumnElement, ReleaseSavepointClause, RollbackToSavepointClause, SavepointClause
 
+from heimdex.adapters.driver_statements import driver_may_run
 from heimdex.domain.errors import UnscopedStatement
 from heimdex.domain.scope import Scope, System, Tenant
 
 _OPTION = "heimdex_scope"
-_DRIVER_STATEMENT = "heimdex_driver_statement"
 _ORG_ID = "org_id"
 # They touch no rows.
 _SAVEPOINTS = (SavepointClause, RollbackToSavepointClause, ReleaseSavepointClause)
@@ -51,26 +50,6 @@ def carrying(statement: AnyStatement, scope: Scope) -> AnyStatement:
     return statement.execution_options(**{_OPTION: scope})
 
 
-@frozen
-class DriverStatement:
-    """A statement in the driver's own SQL, which SQLAlchemy neither compiles nor converts values for.
-
-    Args:
-        organisation: the place of the organisation among the values of a row.
-    """
-
-    sql: str
-    organisation: int
-
-
-def on_driver(
-    connection: Connection, statement: DriverStatement, scope: Scope, rows: list[tuple[Any, ...]]
-) -> "CursorResult[Any]":
-    """Run a statement for each row of values; its result is that of the last one, its row count that of all."""
-    options = {_OPTION: scope, _DRIVER_STATEMENT: statement}
-    return connection.exec_driver_sql(statement.sql, rows, execution_options=options)
-
-
 def carries_scope(context: ExecutionContext | None) -> bool:
     """Return whether the statement that runs is one of ours."""
     statement = None if context is None else context.invoked_statement
@@ -89,24 +68,13 @@ def guard(engine: Engine) -> None:
         context: DefaultExecutionContext | None,
         _executemany: bool,  # noqa: FBT001 - the signature of SQLAlchemy's event
     ) -> None:
-        if context is None or not (_may_run(context) if context.compiled else _driver_may_run(context, statement)):
+        if context is None or not _may_run(context):
             raise UnscopedStatement(statement)
 
 
-def _driver_may_run(context: DefaultExecutionContext, sql: str) -> bool:
-    options = context.execution_options
-    statement = options.get(_DRIVER_STATEMENT)
-    # The very text: the option of another statement, on a connection, says nothing of this one.
-    if not isinstance(statement, DriverStatement) or statement.sql is not sql:
-        return False
-    scope = options[_OPTION]
-    if isinstance(scope, Tenant):
-        rows = cast("list[tuple[object, ...]]", context.parameters)
-        return all(row[statement.organisation] == scope.org_id.hex for row in rows)
-    return True
-
-
 def _may_run(context: DefaultExecutionContext) -> bool:
+    if context.compiled is None:
+        return driver_may_run(context)
     statement = context.invoked_statement
     if isinstance(statement, _SAVEPOINTS):
         return True

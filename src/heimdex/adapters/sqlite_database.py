@@ -124,7 +124,11 @@ def _set_up(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:
 def _begin(connection: Connection) -> None:
     raw = cast("sqlite3.Connection", connection.connection.dbapi_connection)
     read_only = bool(connection.get_execution_options().get(_READ_ONLY))
-    run(raw, f"PRAGMA query_only={'ON' if read_only else 'OFF'}", "BEGIN" if read_only else "BEGIN IMMEDIATE")
+    # Said only when it changes: every PRAGMA of this kind makes SQLite prepare all statements of the connection anew.
+    if connection.info.get(_READ_ONLY, False) is not read_only:
+        run(raw, f"PRAGMA query_only={'ON' if read_only else 'OFF'}")
+        connection.info[_READ_ONLY] = read_only
+    run(raw, "BEGIN" if read_only else "BEGIN IMMEDIATE")
 
 
 def run(connection: sqlite3.Connection, *statements: str) -> None:

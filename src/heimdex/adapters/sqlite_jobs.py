@@ -10,11 +10,12 @@ from uuid import UUID
 from attrs import fields_dict
 from sqlalchemy import Select
 
+from heimdex.adapters.driver_statements import DriverStatement, on_driver
 from heimdex.adapters.job_repository import MUTABLE, SqlAlchemyJobRepository
 from heimdex.adapters.job_verbs import Change, Located
 from heimdex.adapters.orm import event_table, job_table
 from heimdex.adapters.postgres_values import jobs_from
-from heimdex.adapters.scoping import DriverStatement, on_driver, scoped
+from heimdex.adapters.scoping import scoped
 from heimdex.adapters.sqlite_rows import Row, RowForm, as_stored
 from heimdex.domain.events import JobEvent
 from heimdex.domain.job import Job
