@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from functools import cache
 from itertools import compress
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from attrs import fields_dict
@@ -26,6 +26,7 @@ from heimdex.adapters.postgres_create import (
     create_statement,
     stamp_again,
 )
+from heimdex.adapters.postgres_succeed import is_plain_success, succeed_parameters, succeed_statement, succeeded
 from heimdex.adapters.postgres_values import jobs_from, read_as
 from heimdex.adapters.postgres_write import write_parameters, write_statement
 from heimdex.adapters.scoping import carrying
@@ -117,11 +118,30 @@ class PostgresJobRepository(SqlAlchemyJobRepository):
         return {born[job_id].job.id for job_id, _ in rows}
 
     def finish(self, endings: Sequence[Ending]) -> Written:
+        plain: dict[int, Ending] = {}
+        others = []
+        for ending in endings:
+            if is_plain_success(ending) and plain.setdefault(vars(ending.job)["id"].int, ending) is ending:
+                continue
+            check_held(ending.job)
+            others.append(ending)
+        done = self._succeed(list(plain.values())) if plain else {}
+        others += [ending for place, ending in enumerate(plain.values()) if place not in done]
+        rest = self._finish_decided(others) if others else Written((), ())
+        return Written(tuple(sorted([*done.values(), *rest.jobs], key=_by_id)), rest.refusals)
+
+    def _succeed(self, endings: Sequence[Ending]) -> dict[int, Job]:
+        """End the runs whose rows are as their claims returned them; return the jobs by the place of their ending."""
+        statement = carrying(succeed_statement(of_tenant=isinstance(self._scope, Tenant)), self._scope)
+        parameters = succeed_parameters(endings, self._scope) | self._organisation_parameter()
+        rows = self._session().connection().execute(statement, parameters).all()
+        return succeeded(endings, [(number, time) for number, time in rows])
+
+    def _finish_decided(self, endings: Sequence[Ending]) -> Written:
         # Decided on the jobs as their claims returned them, and written where nothing has moved since: one statement.
         # The others are locked, read and decided again, or refused.
         firsts: dict[int, int] = {}
         for place, ending in enumerate(endings):
-            check_held(ending.job)
             firsts.setdefault(ending.job.id.int, place)
         now = self._now()
         changes = []
@@ -134,7 +154,7 @@ class PostgresJobRepository(SqlAlchemyJobRepository):
         done = set(compress(firsts.values(), kept))
         others = [ending for place, ending in enumerate(endings) if place not in done]
         rest = super().finish(others) if others else Written((), ())
-        return Written(tuple(sorted([*jobs, *rest.jobs], key=lambda job: job.id.int)), rest.refusals)
+        return Written(tuple(sorted([*jobs, *rest.jobs], key=_by_id)), rest.refusals)
 
     def _write(self, changes: Sequence[Change]) -> None:
         self._expect(len(changes), sum(self._write_unmoved(changes)))
@@ -151,6 +171,10 @@ class PostgresJobRepository(SqlAlchemyJobRepository):
 
     def _organisation_parameter(self) -> dict[str, Any]:
         return {"org_id": str(self._scope.org_id)} if isinstance(self._scope, Tenant) else {}
+
+
+def _by_id(job: Job) -> int:
+    return cast("int", vars(job)["id"].int)
 
 
 @cache
