@@ -12,13 +12,16 @@ from sqlalchemy import Select
 
 from heimdex.adapters.driver_statements import DriverStatement, on_driver
 from heimdex.adapters.job_repository import MUTABLE, SqlAlchemyJobRepository
-from heimdex.adapters.job_verbs import Change, Located
+from heimdex.adapters.job_verbs import Change, Located, check_held
 from heimdex.adapters.orm import event_table, job_table
+from heimdex.adapters.postgres_succeed import is_plain_success, succeeded
 from heimdex.adapters.postgres_values import jobs_from
 from heimdex.adapters.scoping import scoped
 from heimdex.adapters.sqlite_rows import Row, RowForm, as_stored
+from heimdex.adapters.sqlite_succeed import still_held, succeed
 from heimdex.domain.events import JobEvent
 from heimdex.domain.job import Job
+from heimdex.domain.results import Ending, Written
 
 _NAMES = tuple(fields_dict(Job))
 _STORED = tuple(as_stored(job_table.c[name]) for name in _NAMES)
@@ -68,6 +71,27 @@ class SqliteJobRepository(SqlAlchemyJobRepository):
         ]
         self._expect(len(rows), self._run_on_driver(_WRITE, rows))
         self._append(event for change in changes for event in change.events)
+
+    def finish(self, endings: Sequence[Ending]) -> Written:
+        firsts: dict[int, int] = {}
+        for place, ending in enumerate(endings):
+            check_held(ending.job)
+            firsts.setdefault(vars(ending.job)["id"].int, place)
+        plain = [place for place in firsts.values() if is_plain_success(endings[place])]
+        done = self._succeed([endings[place] for place in plain]) if plain else {}
+        written = {plain[number] for number in done}
+        # Of several ends of one run the first counts: the others are refused here, as are those that lost their hold.
+        others = [ending for place, ending in enumerate(endings) if place not in written]
+        rest = super().finish(others) if others else Written((), ())
+        return Written(tuple(sorted([*done.values(), *rest.jobs], key=lambda job: vars(job)["id"].int)), rest.refusals)
+
+    def _succeed(self, endings: Sequence[Ending]) -> dict[int, Job]:
+        """End the runs whose rows are as their claims returned them; return the jobs by the place of their ending."""
+        connection = self._session().connection()
+        held = still_held(connection, endings, self._scope, self._now())
+        if held:
+            self._expect(len(held), succeed(connection, held, self._scope))
+        return succeeded(endings, [(one.number, one.ended_at) for one in held])
 
     def _append(self, events: Iterable[JobEvent]) -> None:
         if rows := _EVENT.rows(events):

@@ -49,7 +49,7 @@ def as_stored(column: Column[Any]) -> ColumnElement[Any]:
 
 # Rows of a batch share most of their values: what is at hand need not be made again.
 @lru_cache(_AT_HAND)
-def _time_text(time: datetime) -> str:
+def time_text(time: datetime) -> str:
     return time.replace(tzinfo=None).isoformat(" ", "microseconds")
 
 
@@ -60,7 +60,7 @@ def _as_it_is(value: object) -> object:
 # The driver would look for an adapter of what is a string and has a class of its own.
 _WORDS: dict[Status | Trigger, str] = {word: word.value for kind in (Status, Trigger) for word in kind}
 _WRITERS: dict[type, Callable[[Any], object]] = {
-    UtcDateTime: _time_text,
+    UtcDateTime: time_text,
     Uuid: attrgetter("hex"),
     Milliseconds: to_milliseconds,
     StatusText: _WORDS.__getitem__,
