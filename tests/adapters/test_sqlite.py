@@ -40,7 +40,14 @@ def raw(session: Session) -> sqlite3.Connection:
 
 
 @pytest.mark.parametrize(
-    ("pragma", "value"), [("journal_mode", "wal"), ("synchronous", 2), ("foreign_keys", 1), ("recursive_triggers", 1)]
+    ("pragma", "value"),
+    [
+        ("journal_mode", "wal"),
+        ("synchronous", 2),
+        ("foreign_keys", 1),
+        ("recursive_triggers", 1),
+        ("cache_size", -16_000),
+    ],
 )
 def test_every_connection_is_set_up(sqlite_store: SqliteHarness, pragma: str, value: object) -> None:
     with sqlite_store.unit_of_work(SYSTEM) as uow:

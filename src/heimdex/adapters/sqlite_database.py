@@ -28,7 +28,9 @@ from heimdex.service_layer.ports import Clock
 # Ids are text of hexadecimal digits, without hyphens.
 _ID_LENGTH = 32
 _READ_ONLY = "heimdex_read_only"
-_PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "recursive_triggers=ON")
+# A batch of a thousand jobs changes more pages than the two megabytes that SQLite keeps of its own accord.
+_CACHE = "cache_size=-16000"
+_PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "recursive_triggers=ON", _CACHE)
 
 
 class Sqlite(Database):
