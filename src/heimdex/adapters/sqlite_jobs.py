@@ -4,7 +4,8 @@ The statements are those of the other stores; what is saved is the time that SQL
 row. The tests' state machine holds them equal.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import cast
 from uuid import UUID
 
 from attrs import fields_dict
@@ -73,25 +74,26 @@ class SqliteJobRepository(SqlAlchemyJobRepository):
         self._append(event for change in changes for event in change.events)
 
     def finish(self, endings: Sequence[Ending]) -> Written:
+        # Of several ends of one run the first counts: the others are refused, as are those that have lost their hold.
         firsts: dict[int, int] = {}
         for place, ending in enumerate(endings):
             check_held(ending.job)
-            firsts.setdefault(vars(ending.job)["id"].int, place)
-        plain = [place for place in firsts.values() if is_plain_success(endings[place])]
-        done = self._succeed([endings[place] for place in plain]) if plain else {}
-        written = {plain[number] for number in done}
-        # Of several ends of one run the first counts: the others are refused here, as are those that lost their hold.
-        others = [ending for place, ending in enumerate(endings) if place not in written]
+            firsts.setdefault(_id(ending.job), place)
+        done = self._succeed({place: endings[place] for place in firsts.values() if is_plain_success(endings[place])})
+        others = [ending for place, ending in enumerate(endings) if place not in done]
         rest = super().finish(others) if others else Written((), ())
-        return Written(tuple(sorted([*done.values(), *rest.jobs], key=lambda job: vars(job)["id"].int)), rest.refusals)
+        return Written(tuple(sorted([*done.values(), *rest.jobs], key=_id)), rest.refusals)
 
-    def _succeed(self, endings: Sequence[Ending]) -> dict[int, Job]:
-        """End the runs whose rows are as their claims returned them; return the jobs by the place of their ending."""
+    def _succeed(self, endings: Mapping[int, Ending]) -> dict[int, Job]:
+        """End the runs whose rows are as their claims returned them; return the jobs that were written."""
+        if not endings:
+            return {}
         connection = self._session().connection()
         held = still_held(connection, endings, self._scope, self._now())
         if held:
-            self._expect(len(held), succeed(connection, held, self._scope))
-        return succeeded(endings, [(one.number, one.ended_at) for one in held])
+            successes = [(endings[place], one) for place, one in held]
+            self._expect(len(held), succeed(connection, successes, self._scope))
+        return {place: succeeded(endings[place], one.ended_at) for place, one in held}
 
     def _append(self, events: Iterable[JobEvent]) -> None:
         if rows := _EVENT.rows(events):
@@ -104,3 +106,7 @@ class SqliteJobRepository(SqlAlchemyJobRepository):
     def _located(self, statement: Select[Job]) -> Located:
         rows = self._session().execute(scoped(statement.with_only_columns(*_STORED), self._scope, job_table)).all()
         return self._now(), {job.id: job for job in jobs_from(rows, _NAMES, {})}
+
+
+def _id(job: Job) -> int:
+    return cast("int", vars(job)["id"].int)

@@ -4,13 +4,14 @@ They restate `Job.finish` for these, as `postgres_succeed` does; the tests' stat
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from attrs import frozen
 from sqlalchemy import Connection
 
 from heimdex.adapters.driver_statements import DriverStatement, on_driver
+from heimdex.adapters.postgres_values import time_from
 from heimdex.adapters.sqlite_rows import Row, time_text
 from heimdex.domain.job import result_detail
 from heimdex.domain.json_text import trusted
@@ -48,44 +49,43 @@ _HISTORY = DriverStatement(
 
 
 @frozen
-class Succeeding:
-    """A success whose run still holds its job: the number of its ending, counted from 1, and when it is."""
+class Held:
+    """What a row still says of a run that succeeded, and when that is."""
 
-    number: int
-    ended_at: str
-    ending: Ending
     attempt: int
+    ended_at: datetime
 
 
-def still_held(connection: Connection, endings: Sequence[Ending], scope: Scope, now: datetime) -> list[Succeeding]:
-    """Return those of the endings, no two of them of one job, whose rows are as their claims returned them."""
-    rows = _held(connection, endings, scope)
-    now_text, held = time_text(now), []
-    for number, ending in enumerate(endings, 1):
+def still_held(
+    connection: Connection, endings: Mapping[int, Ending], scope: Scope, now: datetime
+) -> list[tuple[int, Held]]:
+    """Return the places of those endings, no two of them of one job, whose rows are as their claims returned them."""
+    rows, held = _held(connection, endings.values(), scope), []
+    for place, ending in endings.items():
         job = vars(ending.job)
         row = rows.get(job["id"].hex)
         if row is not None and row[1:4] == (job["org_id"].hex, job["version"], job["lease_seq"]):
-            held.append(Succeeding(number, max(now_text, row[5]), ending, row[4]))
+            held.append((place, Held(row[4], max(now, time_from(row[5])))))
     return held
 
 
-def succeed(connection: Connection, successes: Sequence[Succeeding], scope: Scope) -> int:
+def succeed(connection: Connection, successes: Sequence[tuple[Ending, Held]], scope: Scope) -> int:
     """Write the successes with their events; return how many rows changed."""
     ends: list[Row] = []
     events: list[Row] = []
-    for one in successes:
-        job, at = vars(one.ending.job), one.ended_at
+    for ending, held in successes:
+        job, at = vars(ending.job), time_text(held.ended_at)
         job_id, org_id, version, lease_seq = job["id"].hex, job["org_id"].hex, job["version"], job["lease_seq"]
-        result = one.ending.outcome.result_json if isinstance(one.ending.outcome, Succeed) else None
-        detail = _detail(one.attempt, lease_seq, result)
+        result = ending.outcome.result_json if isinstance(ending.outcome, Succeed) else None
         ends.append((result, at, at, job_id, org_id, version, lease_seq))
+        detail = _detail(held.attempt, lease_seq, result)
         events.append((job_id, version + 1, org_id, at, scope.actor, scope.source, detail))
     changed = on_driver(connection, _SUCCEED, scope, ends).rowcount
     on_driver(connection, _HISTORY, scope, events)
     return changed
 
 
-def _held(connection: Connection, endings: Sequence[Ending], scope: Scope) -> Mapping[str, Row]:
+def _held(connection: Connection, endings: Iterable[Ending], scope: Scope) -> Mapping[str, Row]:
     ids = json.dumps([vars(ending.job)["id"].hex for ending in endings])
     if isinstance(scope, Tenant):
         rows = on_driver(connection, _OF_TENANT, scope, [(ids, scope.org_id.hex)])

@@ -232,7 +232,9 @@ def as_kept(columns: dict[str, object]) -> Job:
 
 
 def copied(job: Job) -> Job:
-    return as_kept(dict(zip(_COLUMNS, _values(vars(job)), strict=True)))
+    columns = vars(job)
+    # A mapped one may have more than its columns.
+    return as_kept(dict(columns if len(columns) == len(_COLUMNS) else zip(_COLUMNS, _values(columns), strict=True)))
 
 
 def _error(error: Fail) -> Detail:

@@ -18,6 +18,10 @@ Entry: TypeAlias = Progress | Note
 AS_REQUESTED = Cancel("its cancel was requested")
 
 
+def _nothing() -> None:
+    pass
+
+
 @define(eq=False)
 class Run:
     """What the worker's loop and the function's thread share; each attribute says who writes it.
@@ -34,7 +38,7 @@ class Run:
     # Monotonic time. Written by the loop.
     claimed_at: float = 0.0
     # Makes an async function stop where it awaits; a plain one cannot be stopped. Written by the loop.
-    interrupt: Callable[[], None] = field(default=lambda: None)
+    interrupt: Callable[[], None] = _nothing
     # Whether somebody wants the job canceled. Written by the loop.
     cancel_requested: bool = False
     # Monotonic time. Written by the thread.
@@ -51,22 +55,25 @@ class Run:
     _turn: list[None] = field(factory=lambda: [None], init=False)
     _written: Progress | None = field(default=None, init=False)
     # Of the job, whose own attributes are slow to read where its class is mapped.
-    type: str = field(init=False)
-    timeout: float = field(init=False)
-    suspect: bool = field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        columns = vars(self.job)
-        self.type = columns["type"]
-        self.timeout = columns["timeout"].total_seconds()
-        self.suspect = columns["crashes"] > 0
+    type: str = ""
+    timeout: float = 0.0
+    suspect: bool = False
 
     @classmethod
     def of(cls, job: Job, *, lease_ends: float, claimed_at: float = 0.0) -> "Run":
         """Return the run of a job as its claim returned it."""
-        if job.hold is None:
+        columns = vars(job)
+        if columns["lease_seq"] is None:
             raise InvalidInput("job", str(job.id), "give a job as its claim returned it")
-        return cls(job, job.hold, lease_ends, claimed_at=claimed_at)
+        return cls(
+            job,
+            Hold(columns["id"], columns["lease_seq"]),
+            lease_ends,
+            claimed_at=claimed_at,
+            type=columns["type"],
+            timeout=columns["timeout"].total_seconds(),
+            suspect=columns["crashes"] > 0,
+        )
 
     @property
     def deadline(self) -> float | None:
