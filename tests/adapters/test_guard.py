@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import Executable, create_engine, delete, exists, func, insert, or_, select, text, update
 from sqlalchemy.orm import Session
 
+from heimdex.adapters.driver_statements import DriverStatement, on_driver
 from heimdex.adapters.orm import event_table, job_table
 from heimdex.adapters.scoping import carrying, scoped
 from heimdex.domain.errors import UnscopedStatement
@@ -110,6 +111,24 @@ def test_a_flush_is_refused(session: Session) -> None:
 def test_driver_level_sql_is_refused(session: Session) -> None:
     with pytest.raises(UnscopedStatement):
         session.connection().exec_driver_sql("SELECT id FROM job")
+
+
+def test_sql_of_a_driver_runs_with_its_scope_and_under_a_tenant_with_its_organisation(
+    sqlite_store: SqliteHarness,
+) -> None:
+    ours, theirs = (OURS.org_id.hex, 1), (THEIRS.org_id.hex, 1)
+    statement = DriverStatement("SELECT count(*) FROM job WHERE org_id = ? AND ?", 0)
+    change = DriverStatement("UPDATE job SET priority = 9 WHERE org_id = ? AND ?", 0)
+    with sqlite_store.store.database.begin(SYSTEM) as session:
+        connection = session.connection()
+        assert on_driver(connection, statement, OURS, [ours]).scalar() == 0
+        assert on_driver(connection, change, SYSTEM, [ours, theirs]).rowcount == 0
+        for rows in ([theirs], [ours, theirs]):
+            with pytest.raises(UnscopedStatement):
+                on_driver(connection, change, OURS, rows)
+        with pytest.raises(UnscopedStatement):
+            connection.exec_driver_sql(statement.sql, [ours])
+    sqlite_store.store.database.end(session)
 
 
 def test_a_bulk_insert_with_one_row_of_another_organisation_is_refused(session: Session, store: SqlHarness) -> None:

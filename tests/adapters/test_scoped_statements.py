@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from uuid import UUID
 
@@ -25,6 +25,8 @@ from tests.sql_stores import SqlHarness
 
 OURS = Tenant(UUID(int=1), actor="a")
 LEASE = timedelta(seconds=30)
+# A condition, or a column that is inserted: what its values are the guard sees to.
+_HELD_TEXT = re.compile(r"\borg_id = (CAST\(:org_id|\?)|^INSERT INTO \w+ \([^)]*\borg_id\b[^)]*\) VALUES \(")
 # Workers belong to no organisation.
 OF_NOBODY = {worker_table}
 
@@ -41,7 +43,7 @@ def unheld(statement: ClauseElement) -> list[str]:
                 tables, _ = _sources([part.table])
                 found += _not_held(tables, _conjuncts(part.whereclause))
             case TextClause():
-                found += [] if re.search(r"\borg_id = CAST\(:org_id", part.text) else [part.text]
+                found += [] if _HELD_TEXT.search(part.text) else [part.text]
             case _:
                 pass
     return found
@@ -93,12 +95,17 @@ def watched(store: SqlHarness) -> Iterator[list[ClauseElement]]:
         assert isinstance(statement, ClauseElement)
         statements.append(statement)
 
+    def keep_of_driver(*context: object) -> None:
+        sql, of_sqlalchemy = context[2], getattr(context[4], "compiled", None)
+        if of_sqlalchemy is None:
+            statements.append(text(str(sql)))
+
     engine = store.store.database.engine
-    event.listen(engine, "before_execute", keep)
-    try:
+    with ExitStack() as listening:
+        for name, listener in {"before_execute": keep, "before_cursor_execute": keep_of_driver}.items():
+            event.listen(engine, name, listener)
+            listening.callback(event.remove, engine, name, listener)
         yield statements
-    finally:
-        event.remove(engine, "before_execute", keep)
 
 
 def use_everything(uow: UnitOfWork) -> None:
@@ -148,7 +155,7 @@ def test_every_table_of_every_statement_is_held_to_the_organisation(store: SqlHa
     statements = written + read
     assert len(statements) > 30
     assert [(unheld(statement), str(statement)) for statement in statements if unheld(statement)] == []
-    assert {type(statement) for statement in statements} >= {Select, Update, Insert}
+    assert {type(statement) for statement in statements} >= {Select, Update, Insert, TextClause}
 
 
 OURS_ONLY = job_table.c.org_id == UUID(int=1)
@@ -168,6 +175,10 @@ OURS_ONLY = job_table.c.org_id == UUID(int=1)
         (update(job_table).values(priority=1), ["job"]),
         (update(job_table).where(OURS_ONLY).values(priority=1), []),
         (text("SELECT 1 FROM job"), ["SELECT 1 FROM job"]),
+        (text("UPDATE job SET priority = 1 WHERE id = ?"), ["UPDATE job SET priority = 1 WHERE id = ?"]),
+        (text("UPDATE job SET priority = 1 WHERE org_id = ?"), []),
+        (text("INSERT INTO job (id) VALUES (?)"), ["INSERT INTO job (id) VALUES (?)"]),
+        (text("INSERT INTO job (id, org_id) VALUES (?, ?)"), []),
     ],
     ids=str,
 )

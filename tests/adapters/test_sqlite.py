@@ -40,7 +40,14 @@ def raw(session: Session) -> sqlite3.Connection:
 
 
 @pytest.mark.parametrize(
-    ("pragma", "value"), [("journal_mode", "wal"), ("synchronous", 2), ("foreign_keys", 1), ("recursive_triggers", 1)]
+    ("pragma", "value"),
+    [
+        ("journal_mode", "wal"),
+        ("synchronous", 2),
+        ("foreign_keys", 1),
+        ("recursive_triggers", 1),
+        ("cache_size", -16_000),
+    ],
 )
 def test_every_connection_is_set_up(sqlite_store: SqliteHarness, pragma: str, value: object) -> None:
     with sqlite_store.unit_of_work(SYSTEM) as uow:
@@ -57,6 +64,21 @@ def test_views_cannot_write_and_leave_a_connection_that_can(sqlite_store: Sqlite
 
     with sqlite_store.unit_of_work(OURS) as uow:
         uow.jobs.create("t")
+
+
+def test_a_unit_of_work_after_another_leaves_prepared_statements_as_they_are(sqlite_store: SqliteHarness) -> None:
+    sent: list[str] = []
+    with sqlite_store.unit_of_work(OURS) as uow:
+        raw(session_of(uow)).set_trace_callback(sent.append)
+    with sqlite_store.unit_of_work(OURS) as uow:
+        uow.jobs.create("t")
+    with sqlite_store.views(OURS) as views:
+        assert len(views.history_ids()) == 1
+    with sqlite_store.unit_of_work(OURS) as uow:
+        uow.jobs.create("t")
+
+    pragmas = [statement for statement in sent if statement.startswith("PRAGMA")]
+    assert pragmas == ["PRAGMA query_only=ON", "PRAGMA query_only=OFF"]
 
 
 def test_a_unit_of_work_has_the_write_lock_from_its_beginning(sqlite_store: SqliteHarness) -> None:

@@ -10,7 +10,7 @@ from heimdex.domain.job import Job
 from heimdex.domain.json_text import digest
 from heimdex.domain.new_job import JobLimits
 from heimdex.domain.outcomes import Cancel, Fail, Outcome, Progress, Release, Snooze, Succeed
-from heimdex.domain.results import Ending
+from heimdex.domain.results import Ending, Refusal
 from heimdex.domain.rules import to_text
 from heimdex.domain.transitions import Status
 from tests.contract.steps import (
@@ -245,6 +245,21 @@ def test_a_batch_is_answered_in_the_order_of_ids_whatever_the_order_given(store:
     assert [job.id for job in written.jobs] == [job.id for job in held]
     assert [columns(job) for job in written.jobs] == [columns(job) for job in every_job(store)]
     assert [job.status for job in written.jobs] == ["succeeded", "queued", "queued", "canceled"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [(Succeed('"a"'), Succeed('"b"')), (Succeed('"a"'), Snooze(LEASE)), (Snooze(LEASE), Succeed('"b"'))],
+    ids=["success, success", "success, snooze", "snooze, success"],
+)
+def test_of_two_ends_of_one_run_the_first_counts(store: StoreHarness, first: Outcome, second: Outcome) -> None:
+    held = running(store)
+    with store.unit_of_work(SYSTEM) as uow:
+        written = uow.jobs.finish([Ending(held, first), Ending(held, second)])
+
+    assert [columns(job) for job in written.jobs] == [columns(stored(store, held))]
+    assert triggers(store, held)[2:] == [type(first).__name__.lower()]
+    assert written.refusals == (Refusal(held.id, 2, type(second).__name__.lower()),)
 
 
 def test_an_empty_batch_is_nothing(store: StoreHarness) -> None:

@@ -16,6 +16,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor, Execution
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.sql.elements import ColumnElement, ReleaseSavepointClause, RollbackToSavepointClause, SavepointClause
 
+from heimdex.adapters.driver_statements import driver_may_run
 from heimdex.domain.errors import UnscopedStatement
 from heimdex.domain.scope import Scope, System, Tenant
 
@@ -94,6 +95,8 @@ def guard(engine: Engine, may_speak: Callable[[DBAPICursor], bool] = lambda _: T
 
 
 def _may_run(context: DefaultExecutionContext) -> bool:
+    if context.compiled is None:
+        return driver_may_run(context)
     statement = context.invoked_statement
     if isinstance(statement, _SAVEPOINTS):
         return True

@@ -28,7 +28,9 @@ from heimdex.service_layer.ports import Clock
 # Ids are text of hexadecimal digits, without hyphens.
 _ID_LENGTH = 32
 _READ_ONLY = "heimdex_read_only"
-_PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "recursive_triggers=ON")
+# A batch of a thousand jobs changes more pages than the two megabytes that SQLite keeps of its own accord.
+_CACHE = "cache_size=-16000"
+_PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "recursive_triggers=ON", _CACHE)
 
 
 class Sqlite(Database):
@@ -127,7 +129,11 @@ def _set_up(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:
 def _begin(connection: Connection) -> None:
     raw = cast("sqlite3.Connection", connection.connection.dbapi_connection)
     read_only = bool(connection.get_execution_options().get(_READ_ONLY))
-    run(raw, f"PRAGMA query_only={'ON' if read_only else 'OFF'}", "BEGIN" if read_only else "BEGIN IMMEDIATE")
+    # Said only when it changes: every PRAGMA of this kind makes SQLite prepare all statements of the connection anew.
+    if connection.info.get(_READ_ONLY, False) is not read_only:
+        run(raw, f"PRAGMA query_only={'ON' if read_only else 'OFF'}")
+        connection.info[_READ_ONLY] = read_only
+    run(raw, "BEGIN" if read_only else "BEGIN IMMEDIATE")
 
 
 def run(connection: sqlite3.Connection, *statements: str) -> None:

@@ -9,6 +9,7 @@ from heimdex.adapters.job_verbs import Tools
 from heimdex.adapters.lifecycle import LivingUnitOfWork
 from heimdex.adapters.operations import SqlAlchemyMaintenanceRepository, SqlAlchemyQueueRepository
 from heimdex.adapters.postgres_jobs import PostgresJobRepository
+from heimdex.adapters.sqlite_jobs import SqliteJobRepository
 from heimdex.adapters.worker_repository import SqlAlchemyWorkerRepository
 from heimdex.domain.errors import CommitOutcomeUnknown, ConnectionLost, DatabaseError
 from heimdex.domain.scope import Scope
@@ -28,7 +29,7 @@ class SqlAlchemyUnitOfWork(LivingUnitOfWork[Session]):
         super().__init__(scope, wakeups)
         self._database = database
         tools = Tools(tools.specify, tools.ids, tools.random, self.wake_after_commit)
-        ours = PostgresJobRepository if database.claims_in_one_statement else SqlAlchemyJobRepository
+        ours = PostgresJobRepository if database.claims_in_one_statement else SqliteJobRepository
         repository = repository or ours
         self._jobs = repository(database, self.open_transaction, scope, tools)
         self._assets = SqlAlchemyAssetRepository(database, self.open_transaction, scope, tools.ids)
