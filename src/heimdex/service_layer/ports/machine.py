@@ -29,8 +29,15 @@ class Wakeups(Protocol):
 
     def wake(self, queues: Collection[str]) -> None: ...
 
-    def subscribe(self, listener: Callable[[], None]) -> Callable[[], None]:
-        """Call `listener`, from any thread, at each wake-up; returns what ends the subscription."""
+    def subscribe(self, listener: Callable[[], None], queues: Collection[str] | None = None) -> Callable[[], None]:
+        """Call `listener`, from any thread, at each wake-up; returns what ends the subscription.
+
+        Args:
+            queues: whose wake-ups are wanted; None: those of all. Others may come, too.
+        """
+
+    def close(self) -> None:
+        """Send what is not yet sent, in bounded time. Whoever still listens hears nothing from other processes."""
 
 
 class Inbox(Protocol):
