@@ -2,15 +2,14 @@
 
 import json
 import logging
+import select
 import time
 from collections.abc import Collection, Mapping
-from typing import Any, TypeAlias
+from typing import Any
 
 import psycopg2
 from psycopg2 import sql
-from psycopg2.extensions import Notify
-
-Connection: TypeAlias = psycopg2.extensions.connection
+from psycopg2.extensions import POLL_OK, POLL_READ, Notify
 
 OF_ANY_QUEUE = ""
 # In characters, all of them ASCII. The server takes 8,000 bytes.
@@ -30,31 +29,54 @@ _NOTIFY = "SELECT set_config('synchronous_commit', 'off', true), pg_notify(%s, %
 
 
 class Channel:
-    """A connection of its own. Every method but `close` may raise what the driver raises."""
+    """A connection of its own, which waits only where it says so. Every method but `close` may raise psycopg2.Error.
 
-    def __init__(self, connection: Connection) -> None:
-        connection.autocommit = True
-        self._connection = connection
-        with connection.cursor() as cursor:
-            cursor.execute(_WHO_AND_WHERE)
-            self.backend, self.name = cursor.fetchone() or (0, "")
+    Args:
+        arguments: of `psycopg2.connect`; `connect_timeout` is how long to wait for any answer.
+    """
+
+    def __init__(self, arguments: Mapping[str, Any]) -> None:
+        self._longest = float(arguments["connect_timeout"])
+        self.backend, self.name = 0, ""
+        self._connection = psycopg2.connect(**arguments, async_=True)
+        try:
+            self.settle()
+            # The one that is executed has to live until its answer has come.
+            self._cursor = self._connection.cursor()
+            self._cursor.execute(_WHO_AND_WHERE)
+            self.settle()
+            self.backend, self.name = self._cursor.fetchone() or (0, "")
+        except BaseException:
+            self.close()
+            raise
 
     def listen(self) -> None:
-        with self._connection.cursor() as cursor:
-            cursor.execute(sql.SQL("LISTEN {}").format(sql.Identifier(self.name)))
+        self._cursor.execute(sql.SQL("LISTEN {}").format(sql.Identifier(self.name)))
+        self.settle()
 
     def notify(self, payload: str) -> None:
-        with self._connection.cursor() as cursor:
-            cursor.execute(_NOTIFY, (self.name, payload))
+        """Send without waiting for the answer; `settle` comes before anything else."""
+        self._cursor.execute(_NOTIFY, (self.name, payload))
+
+    def settle(self) -> None:
+        """Wait for the answer to what was sent."""
+        deadline = time.monotonic() + self._longest
+        while (state := self._connection.poll()) != POLL_OK:
+            waiting = select.poll()
+            waiting.register(self._connection.fileno(), select.POLLIN if state == POLL_READ else select.POLLOUT)
+            if not waiting.poll(max(deadline - time.monotonic(), 0) * 1_000):
+                raise psycopg2.OperationalError("the server does not answer")
 
     def notifications(self) -> list[Notify]:
+        """Return what has come since."""
         self._connection.poll()
         found = list(self._connection.notifies)
         self._connection.notifies.clear()
         return found
 
     def fileno(self) -> int:
-        return self._connection.fileno()
+        file: int = self._connection.fileno()
+        return file
 
     def close(self) -> None:
         self._connection.close()
@@ -72,10 +94,6 @@ class Complaint:
         if now >= self._due_at:
             self._due_at = now + _WARN_SECONDS
             logging.getLogger("heimdex.wakeups").warning(self._message, error)
-
-
-def connect(arguments: Mapping[str, Any]) -> Channel:
-    return Channel(psycopg2.connect(**arguments))
 
 
 def payload_of(queues: Collection[str]) -> str:

@@ -1,6 +1,7 @@
 """Tells the processes that work on a PostgreSQL database of work, after the commits of this one."""
 
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from threading import Event, Lock, Thread
 
 import psycopg2
@@ -17,15 +18,22 @@ _MOST_QUEUES = 1_000
 
 
 class Notifier:
-    """Tells other processes, from a thread of its own: at once after a rest, else after a pause and for all in one."""
+    """Tells other processes: at once after a rest, else after a pause and for all in one.
 
-    def __init__(self, connect: Callable[[], "Channel"]) -> None:
+    After a rest the caller's own thread sends, which is sooner than another one would run. It waits for nothing: a
+    thread connects, takes the answer, pauses and sends what came meanwhile.
+    """
+
+    def __init__(self, connect: Callable[[], Channel]) -> None:
         self.backend: int | None = None
         self._connect = connect
-        self._channel: Channel | None = None
         self._lock = Lock()
         self._thread: Thread | None = None
-        self._queues: set[str] = set()
+        # The thread's, but for the time when it is at rest: then that of who has the lock.
+        self._channel: Channel | None = None
+        self._at_rest = False
+        self._pending: set[str] = set()
+        self._under_way: set[str] = set()
         self._commits = 0
         self._something = Event()
         self._closing = Event()
@@ -37,6 +45,12 @@ class Notifier:
         with self._lock:
             self._commits += 1
             self._add(queues)
+            if self._at_rest and self._channel is not None:
+                self._at_rest = False
+                self._under_way, self._pending = self._pending, set()
+                # The thread finds out.
+                with suppress(psycopg2.Error):
+                    self._channel.notify(payload_of(self._under_way))
             if self._thread is None:
                 self._thread = Thread(target=self._run, name="heimdex-notify", daemon=True)
                 self._thread.start()
@@ -50,55 +64,68 @@ class Notifier:
             self._thread.join(_CLOSE_SECONDS)
 
     def _add(self, queues: Collection[str]) -> None:
-        self._queues.update(queues)
-        if len(self._queues) > _MOST_QUEUES:
-            self._queues = {OF_ANY_QUEUE}
+        self._pending.update(queues)
+        if len(self._pending) > _MOST_QUEUES:
+            self._pending = {OF_ANY_QUEUE}
+
+    # In the thread
 
     def _run(self) -> None:
         pause = 0.0
         while not self._closing.wait(pause):
-            self._something.wait()
+            self._wait()
             pause = self._send_pending()
         self._send_pending()
         self._hang_up()
 
-    def _send_pending(self) -> float:
-        """Send what is pending, and return how long to pause."""
+    def _wait(self) -> None:
         with self._lock:
+            self._at_rest = not self._pending
+        self._something.wait()
+        with self._lock:
+            self._at_rest = False
             self._something.clear()
-            queues, self._queues = self._queues, set()
+
+    def _send_pending(self) -> float:
+        """See to it that what is pending is sent, and return how long to pause."""
+        with self._lock:
+            is_sent = bool(self._under_way)
+            if not is_sent:
+                self._under_way, self._pending = self._pending, set()
             commits, self._commits = self._commits, 0
-        if not queues:
+        if not self._under_way:
             return 0.0
         try:
-            self._send(payload_of(queues))
+            self._send(payload_of(self._under_way), is_sent=is_sent)
         except Exception as error:  # noqa: BLE001 - whatever it is, creators go on and workers poll
             self._hang_up()
             self._complain(error)
             with self._lock:
-                self._add(queues)
-            self._something.set()
+                self._add(self._under_way)
             pause, self._rest = self._rest, min(2 * self._rest, _LONGEST_REST_SECONDS)
-            return pause
-        self._rest = _FIRST_REST_SECONDS
-        return _PAUSE_SECONDS if commits == 1 else _BUSY_PAUSE_SECONDS
+        else:
+            pause, self._rest = _PAUSE_SECONDS if commits == 1 else _BUSY_PAUSE_SECONDS, _FIRST_REST_SECONDS
+        self._under_way = set()
+        with self._lock:
+            if self._pending:
+                self._something.set()
+        return pause
 
-    def _send(self, payload: str) -> None:
-        is_new = self._channel is None
-        try:
-            self._notify(payload)
-        except psycopg2.Error:
-            if is_new:
-                raise
-            # The server has ended it while it rested.
-            self._hang_up()
-            self._notify(payload)
-
-    def _notify(self, payload: str) -> None:
-        if self._channel is None:
-            self._channel = self._connect()
-            self.backend = self._channel.backend
+    def _send(self, payload: str, *, is_sent: bool) -> None:
+        if self._channel is not None:
+            try:
+                if not is_sent:
+                    self._channel.notify(payload)
+                self._channel.settle()
+            except psycopg2.Error:
+                # The server has ended it while it rested.
+                self._hang_up()
+            else:
+                return
+        self._channel = self._connect()
+        self.backend = self._channel.backend
         self._channel.notify(payload)
+        self._channel.settle()
 
     def _hang_up(self) -> None:
         if self._channel is not None:

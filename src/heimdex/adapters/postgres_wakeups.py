@@ -1,7 +1,7 @@
 """Wake-ups between the processes of one PostgreSQL database, by LISTEN and NOTIFY.
 
 No unit of work sends them: a transaction that has notified takes a lock of the whole database until its commit is on
-disk, and commits would queue for it. A thread with a connection of its own sends them after the commit.
+disk, and commits would queue for it. They go over a connection of their own, after the commit.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -12,7 +12,7 @@ from typing import Any
 from psycopg2.extensions import Notify
 
 from heimdex.adapters.database import after_fork
-from heimdex.adapters.postgres_channel import connect, queues_of
+from heimdex.adapters.postgres_channel import Channel, queues_of
 from heimdex.adapters.postgres_listener import Listener
 from heimdex.adapters.postgres_notifier import Notifier
 from heimdex.adapters.wakeups import LocalWakeups
@@ -25,12 +25,12 @@ class PostgresWakeups(LocalWakeups):
     hears there what the child itself writes.
 
     Args:
-        arguments: of `psycopg2.connect`.
+        arguments: of a Channel.
     """
 
     def __init__(self, arguments: Mapping[str, Any]) -> None:
         super().__init__()
-        self._connect = partial(connect, arguments)
+        self._connect = partial(Channel, arguments)
         self._notifier = Notifier(self._connect)
         self._listener: Listener | None = None
         after_fork(self, PostgresWakeups._start_anew)
