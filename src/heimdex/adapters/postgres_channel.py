@@ -93,7 +93,8 @@ class Complaint:
         now = time.monotonic()
         if now >= self._due_at:
             self._due_at = now + _WARN_SECONDS
-            logging.getLogger("heimdex.wakeups").warning(self._message, error)
+            # What the driver adds below is of no use to operators.
+            logging.getLogger("heimdex.wakeups").warning(self._message, str(error).partition("\n")[0])
 
 
 def payload_of(queues: Collection[str]) -> str:
