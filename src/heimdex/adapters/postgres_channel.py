@@ -55,16 +55,23 @@ class Channel:
         self.settle()
 
     def notify(self, payload: str) -> None:
-        """Send without waiting for the answer; `settle` comes before anything else."""
+        """Send without waiting for the answer, which has to come before anything else is sent."""
         self._cursor.execute(_NOTIFY, (self.name, payload))
+
+    def is_settled(self) -> bool:
+        """Return whether the answer to what was sent has come."""
+        state = self._connection.poll()
+        # More to read are the last words of a server that ends the connection, or the end that was behind them.
+        while state == POLL_OK and self._wait(select.POLLIN, 0):
+            state = self._connection.poll()
+        return bool(state == POLL_OK)
 
     def settle(self) -> None:
         """Wait for the answer to what was sent."""
         deadline = time.monotonic() + self._longest
         while (state := self._connection.poll()) != POLL_OK:
-            waiting = select.poll()
-            waiting.register(self._connection.fileno(), select.POLLIN if state == POLL_READ else select.POLLOUT)
-            if not waiting.poll(max(deadline - time.monotonic(), 0) * 1_000):
+            event = select.POLLIN if state == POLL_READ else select.POLLOUT
+            if not self._wait(event, max(deadline - time.monotonic(), 0)):
                 raise psycopg2.OperationalError("the server does not answer")
 
     def notifications(self) -> list[Notify]:
@@ -80,6 +87,11 @@ class Channel:
 
     def close(self) -> None:
         self._connection.close()
+
+    def _wait(self, event: int, seconds: float) -> bool:
+        waiting = select.poll()
+        waiting.register(self._connection.fileno(), event)
+        return bool(waiting.poll(seconds * 1_000))
 
 
 class Complaint:

@@ -1,7 +1,7 @@
 """Tells the processes that work on a PostgreSQL database of work, after the commits of this one."""
 
+import time
 from collections.abc import Callable, Collection
-from contextlib import suppress
 from threading import Event, Lock, Thread
 
 import psycopg2
@@ -20,8 +20,8 @@ _MOST_QUEUES = 1_000
 class Notifier:
     """Tells other processes: at once after a rest, else after a pause and for all in one.
 
-    After a rest the caller's own thread sends, which is sooner than another one would run. It waits for nothing: a
-    thread connects, takes the answer, pauses and sends what came meanwhile.
+    After a rest the caller's own thread sends, which is sooner than another one would run and wakes none. It waits for
+    nothing: a thread connects, sends what came in a pause and what could not be sent.
     """
 
     def __init__(self, connect: Callable[[], Channel]) -> None:
@@ -31,9 +31,9 @@ class Notifier:
         self._thread: Thread | None = None
         # The thread's, but for the time when it is at rest: then that of who has the lock.
         self._channel: Channel | None = None
+        self._free_at = 0.0
         self._at_rest = False
         self._pending: set[str] = set()
-        self._under_way: set[str] = set()
         self._commits = 0
         self._something = Event()
         self._closing = Event()
@@ -45,12 +45,8 @@ class Notifier:
         with self._lock:
             self._commits += 1
             self._add(queues)
-            if self._at_rest and self._channel is not None:
-                self._at_rest = False
-                self._under_way, self._pending = self._pending, set()
-                # The thread finds out.
-                with suppress(psycopg2.Error):
-                    self._channel.notify(payload_of(self._under_way))
+            if self._at_rest and self._has_sent():
+                return
             if self._thread is None:
                 self._thread = Thread(target=self._run, name="heimdex-notify", daemon=True)
                 self._thread.start()
@@ -68,57 +64,67 @@ class Notifier:
         if len(self._pending) > _MOST_QUEUES:
             self._pending = {OF_ANY_QUEUE}
 
+    def _has_sent(self) -> bool:
+        """Send what is pending, if that can be done without waiting; the answer is looked at before the next time."""
+        now = time.monotonic()
+        if self._channel is None or now < self._free_at:
+            return False
+        try:
+            if not self._channel.is_settled():
+                return False
+            self._channel.notify(payload_of(self._pending))
+        except psycopg2.Error:
+            # The server has ended it while it rested: the thread sees to that.
+            return False
+        self._pending = set()
+        self._commits = 0
+        self._free_at = now + _PAUSE_SECONDS
+        return True
+
     # In the thread
 
     def _run(self) -> None:
-        pause = 0.0
-        while not self._closing.wait(pause):
-            self._wait()
-            pause = self._send_pending()
+        while not self._closing.is_set():
+            self._something.wait()
+            with self._lock:
+                self._at_rest = False
+                self._something.clear()
+            self._closing.wait(max(self._free_at - time.monotonic(), 0.0))
+            self._send_pending()
+            with self._lock:
+                self._at_rest = not self._pending
+                if self._pending:
+                    self._something.set()
+        with self._lock:
+            self._at_rest = False
         self._send_pending()
         self._hang_up()
 
-    def _wait(self) -> None:
+    def _send_pending(self) -> None:
         with self._lock:
-            self._at_rest = not self._pending
-        self._something.wait()
-        with self._lock:
-            self._at_rest = False
-            self._something.clear()
-
-    def _send_pending(self) -> float:
-        """See to it that what is pending is sent, and return how long to pause."""
-        with self._lock:
-            is_sent = bool(self._under_way)
-            if not is_sent:
-                self._under_way, self._pending = self._pending, set()
+            queues, self._pending = self._pending, set()
             commits, self._commits = self._commits, 0
-        if not self._under_way:
-            return 0.0
+        if not queues:
+            return
         try:
-            self._send(payload_of(self._under_way), is_sent=is_sent)
+            self._send(payload_of(queues))
         except Exception as error:  # noqa: BLE001 - whatever it is, creators go on and workers poll
             self._hang_up()
             self._complain(error)
             with self._lock:
-                self._add(self._under_way)
+                self._add(queues)
             pause, self._rest = self._rest, min(2 * self._rest, _LONGEST_REST_SECONDS)
         else:
             pause, self._rest = _PAUSE_SECONDS if commits == 1 else _BUSY_PAUSE_SECONDS, _FIRST_REST_SECONDS
-        self._under_way = set()
-        with self._lock:
-            if self._pending:
-                self._something.set()
-        return pause
+        self._free_at = time.monotonic() + pause
 
-    def _send(self, payload: str, *, is_sent: bool) -> None:
+    def _send(self, payload: str) -> None:
         if self._channel is not None:
             try:
-                if not is_sent:
-                    self._channel.notify(payload)
+                self._channel.settle()
+                self._channel.notify(payload)
                 self._channel.settle()
             except psycopg2.Error:
-                # The server has ended it while it rested.
                 self._hang_up()
             else:
                 return

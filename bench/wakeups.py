@@ -1,0 +1,225 @@
+"""What wake-ups cost creators: commits a second of many writers on PostgreSQL, with wake-ups on and off, in turns.
+
+python -m bench.wakeups                 8 processes; --help names the options
+
+Each writer is a process that creates one job in each commit. One more process listens in both cases. It runs no jobs:
+what a worker does with a wake-up is its own cost.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import statistics
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing.queues import SimpleQueue
+from multiprocessing.synchronize import Barrier, Event
+from pathlib import Path
+from threading import Thread
+from uuid import UUID
+
+import psycopg2
+from attrs import evolve, frozen
+
+from heimdex import Tenant
+from heimdex.adapters.sql_store import SqlStore
+from heimdex.adapters.wakeups import LocalWakeups
+from heimdex.bootstrap import Application, bootstrap, embedded_postgres
+from heimdex.config import Settings
+
+TENANT = Tenant(UUID(int=1), actor="bench")
+_SPAWN = multiprocessing.get_context("spawn")
+_START_SECONDS = 60.0
+
+
+@frozen(kw_only=True)
+class Turn:
+    """One run of all writers: commits a second, notifications a second, seconds of processor time a commit."""
+
+    wakeups: bool
+    commits: float
+    notifications: float
+    seconds: float
+
+
+@frozen
+class Writers:
+    """Processes that write, each with so many threads, for so many seconds."""
+
+    url: str
+    writers: int
+    threads: int
+    seconds: float
+
+    def run(self, *, wakeups: bool) -> Turn:
+        answers: SimpleQueue[tuple[int, float]] = _SPAWN.SimpleQueue()
+        ready = _SPAWN.Barrier(self.writers + 1)
+        work = self._write_telling if wakeups else self._write_silently
+        processes = [_SPAWN.Process(target=work, args=(ready, answers), daemon=True) for _ in range(self.writers)]
+        for process in processes:
+            process.start()
+        with _counted_notifications(self.url) as heard:
+            ready.wait(_START_SECONDS)
+            found = [answers.get() for _ in processes]
+        for process in processes:
+            process.join()
+        commits = sum(count for count, _ in found)
+        return Turn(
+            wakeups=wakeups,
+            commits=commits / self.seconds,
+            notifications=len(heard) / self.seconds,
+            seconds=sum(used for _, used in found) / commits,
+        )
+
+    def _write_telling(self, ready: Barrier, answers: "SimpleQueue[tuple[int, float]]") -> None:
+        with bootstrap(Settings(database_url=self.url, pool_size=self.threads)) as app:
+            self._write(app, ready, answers)
+
+    def _write_silently(self, ready: Barrier, answers: "SimpleQueue[tuple[int, float]]") -> None:
+        with bootstrap(Settings(database_url=self.url, pool_size=self.threads)) as app:
+            self._write(_without_wakeups(app), ready, answers)
+
+    def _write(self, app: Application, ready: Barrier, answers: "SimpleQueue[tuple[int, float]]") -> None:
+        _create(app)
+        ready.wait(_START_SECONDS)
+        began = time.process_time()
+        end = time.monotonic() + self.seconds
+        counts: list[int] = []
+        others = [Thread(target=_create_until, args=(app, end, counts)) for _ in range(self.threads)]
+        for thread in others:
+            thread.start()
+        for thread in others:
+            thread.join()
+        answers.put((sum(counts), time.process_time() - began))
+
+
+def _without_wakeups(app: Application) -> Application:
+    """Return the same application with units of work that wake nobody but this process."""
+    store = app.store
+    assert isinstance(store, SqlStore)
+    local = LocalWakeups()
+    vars(store)["_wakeups"] = local
+    return evolve(app, wakeups=local)
+
+
+def _create(app: Application) -> None:
+    with app.unit_of_work(TENANT) as uow:
+        uow.jobs.create("noop", {"text": "x" * 100})
+
+
+def _create_until(app: Application, end: float, counts: list[int]) -> None:
+    count = 0
+    while time.monotonic() < end:
+        _create(app)
+        count += 1
+    counts.append(count)
+
+
+def _listen(url: str, ready: Event, done: Event) -> None:
+    with bootstrap(Settings(database_url=url)) as app:
+        unsubscribe = app.wakeups.subscribe(ready.set)
+        done.wait()
+        unsubscribe()
+
+
+@contextmanager
+def listener(url: str) -> Iterator[None]:
+    """Keep a process that listens, as a worker does."""
+    ready, done = _SPAWN.Event(), _SPAWN.Event()
+    process = _SPAWN.Process(target=_listen, args=(url, ready, done), daemon=True)
+    process.start()
+    ready.wait(_START_SECONDS)
+    yield
+    done.set()
+    process.join()
+
+
+@contextmanager
+def _counted_notifications(url: str) -> Iterator[list[object]]:
+    """Give a list that holds, after the block, the notifications that were sent within it."""
+    heard: list[object] = []
+    connection = psycopg2.connect(url.replace("+psycopg2", ""))
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        cursor.execute("LISTEN heimdex_public")
+        yield heard
+        cursor.execute("SELECT 1")
+    heard += connection.notifies
+    connection.close()
+
+
+def measure(writers: Writers, rounds: int) -> Iterator[tuple[Turn, Turn]]:
+    """Yield a turn with wake-ups and one without, of each round; which comes first takes turns."""
+    for number in range(rounds):
+        first = writers.run(wakeups=number % 2 == 0)
+        second = writers.run(wakeups=number % 2 != 0)
+        yield (first, second) if first.wakeups else (second, first)
+
+
+def report(pairs: Sequence[tuple[Turn, Turn]], said: dict[str, object]) -> dict[str, object]:
+    """Return what was measured, fit for JSON: medians, and the median of the rounds' ratios with its extremes."""
+    ratios = sorted(on.commits / off.commits for on, off in pairs)
+    return said | {
+        "ratio": statistics.median(ratios),
+        "ratio of the worst and the best round": [ratios[0], ratios[-1]],
+        "on": _medians([on for on, _ in pairs]),
+        "off": _medians([off for _, off in pairs]),
+    }
+
+
+def _medians(turns: Sequence[Turn]) -> dict[str, float]:
+    return {
+        "commits a second": statistics.median(turn.commits for turn in turns),
+        "notifications a second": statistics.median(turn.notifications for turn in turns),
+        "processor microseconds a commit": statistics.median(turn.seconds for turn in turns) * 1e6,
+    }
+
+
+@contextmanager
+def _database(asked: str | None) -> Iterator[str]:
+    if asked is not None:
+        yield asked
+        return
+    with embedded_postgres() as (url, _):
+        yield url
+
+
+def main() -> int:
+    asked = _arguments()
+    said = {"writers": asked.writers, "threads each": asked.threads, "seconds": asked.seconds, "rounds": asked.rounds}
+    with _database(asked.postgres) as url:
+        with bootstrap(Settings(database_url=url)) as app:
+            app.schema.upgrade()
+        pairs = []
+        with listener(url):
+            for on, off in measure(Writers(url, asked.writers, asked.threads, asked.seconds), asked.rounds):
+                pairs.append((on, off))
+                _say(f"{'on':>8} {on.commits:9,.0f} {off.commits:9,.0f} off   ratio {on.commits / off.commits:.3f}")
+    found = report(pairs, said | {"processors": os.cpu_count()})
+    _say(json.dumps(found, indent=2))
+    if asked.json is not None:
+        asked.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench.wakeups", description=__doc__)
+    parser.add_argument("--writers", type=int, default=8, help="processes")
+    parser.add_argument("--threads", type=int, default=1, help="that write, in each of them")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=5, help="of each turn")
+    parser.add_argument("--postgres", metavar="URL", help="an empty database; none: a server from a wheel")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    return parser.parse_args()
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
