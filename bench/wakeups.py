@@ -15,10 +15,9 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from multiprocessing.queues import SimpleQueue
-from multiprocessing.synchronize import Barrier, Event
+from multiprocessing.connection import Connection
+from multiprocessing.synchronize import Event
 from pathlib import Path
-from threading import Thread
 from uuid import UUID
 
 import psycopg2
@@ -45,55 +44,59 @@ class Turn:
     seconds: float
 
 
-@frozen
-class Writers:
-    """Processes that write, each with so many threads, for so many seconds."""
+class Writer:
+    """A process that creates one job in each commit when it is asked to, with wake-ups or without."""
 
-    url: str
-    writers: int
-    threads: int
-    seconds: float
+    def __init__(self, url: str) -> None:
+        self._pipe, other = _SPAWN.Pipe()
+        self._process = _SPAWN.Process(target=_serve, args=(url, other), daemon=True)
+        self._process.start()
 
-    def run(self, *, wakeups: bool) -> Turn:
-        answers: SimpleQueue[tuple[int, float]] = _SPAWN.SimpleQueue()
-        ready = _SPAWN.Barrier(self.writers + 1)
-        work = self._write_telling if wakeups else self._write_silently
-        processes = [_SPAWN.Process(target=work, args=(ready, answers), daemon=True) for _ in range(self.writers)]
-        for process in processes:
-            process.start()
-        with _counted_notifications(self.url) as heard:
-            ready.wait(_START_SECONDS)
-            found = [answers.get() for _ in processes]
-        for process in processes:
-            process.join()
-        commits = sum(count for count, _ in found)
-        return Turn(
-            wakeups=wakeups,
-            commits=commits / self.seconds,
-            notifications=len(heard) / self.seconds,
-            seconds=sum(used for _, used in found) / commits,
-        )
+    def wait_until_ready(self) -> None:
+        assert self._pipe.poll(_START_SECONDS)
+        self._pipe.recv()
 
-    def _write_telling(self, ready: Barrier, answers: "SimpleQueue[tuple[int, float]]") -> None:
-        with bootstrap(Settings(database_url=self.url, pool_size=self.threads)) as app:
-            self._write(app, ready, answers)
+    def start(self, wakeups: bool, seconds: float) -> None:  # noqa: FBT001 - what is measured
+        self._pipe.send((wakeups, seconds))
 
-    def _write_silently(self, ready: Barrier, answers: "SimpleQueue[tuple[int, float]]") -> None:
-        with bootstrap(Settings(database_url=self.url, pool_size=self.threads)) as app:
-            self._write(_without_wakeups(app), ready, answers)
+    def result(self) -> tuple[int, float]:
+        """Return how many commits there were, and the seconds of processor time that they took here."""
+        count, used = self._pipe.recv()
+        return int(count), float(used)
 
-    def _write(self, app: Application, ready: Barrier, answers: "SimpleQueue[tuple[int, float]]") -> None:
-        _create(app)
-        ready.wait(_START_SECONDS)
-        began = time.process_time()
-        end = time.monotonic() + self.seconds
-        counts: list[int] = []
-        others = [Thread(target=_create_until, args=(app, end, counts)) for _ in range(self.threads)]
-        for thread in others:
-            thread.start()
-        for thread in others:
-            thread.join()
-        answers.put((sum(counts), time.process_time() - began))
+    def end(self) -> None:
+        self._pipe.send(None)
+        self._process.join()
+
+
+def _serve(url: str, pipe: "Connection[object, tuple[bool, float] | None]") -> None:
+    settings = Settings(database_url=url)
+    with bootstrap(settings) as telling, _without_wakeups(bootstrap(settings)) as silent:
+        for app in (telling, silent):
+            _create(app)
+        pipe.send(None)
+        while (asked := pipe.recv()) is not None:
+            wakeups, seconds = asked
+            app = telling if wakeups else silent
+            began, end, count = time.process_time(), time.monotonic() + seconds, 0
+            while time.monotonic() < end:
+                _create(app)
+                count += 1
+            pipe.send((count, time.process_time() - began))
+
+
+def _turn(writers: Sequence[Writer], url: str, seconds: float, *, wakeups: bool) -> Turn:
+    with _counted_notifications(url) as heard:
+        for writer in writers:
+            writer.start(wakeups, seconds)
+        found = [writer.result() for writer in writers]
+    commits = sum(count for count, _ in found)
+    return Turn(
+        wakeups=wakeups,
+        commits=commits / seconds,
+        notifications=len(heard) / seconds,
+        seconds=sum(used for _, used in found) / commits,
+    )
 
 
 def _without_wakeups(app: Application) -> Application:
@@ -108,14 +111,6 @@ def _without_wakeups(app: Application) -> Application:
 def _create(app: Application) -> None:
     with app.unit_of_work(TENANT) as uow:
         uow.jobs.create("noop", {"text": "x" * 100})
-
-
-def _create_until(app: Application, end: float, counts: list[int]) -> None:
-    count = 0
-    while time.monotonic() < end:
-        _create(app)
-        count += 1
-    counts.append(count)
 
 
 def _listen(url: str, ready: Event, done: Event) -> None:
@@ -151,11 +146,11 @@ def _counted_notifications(url: str) -> Iterator[list[object]]:
     connection.close()
 
 
-def measure(writers: Writers, rounds: int) -> Iterator[tuple[Turn, Turn]]:
+def measure(writers: Sequence[Writer], url: str, rounds: int, seconds: float) -> Iterator[tuple[Turn, Turn]]:
     """Yield a turn with wake-ups and one without, of each round; which comes first takes turns."""
     for number in range(rounds):
-        first = writers.run(wakeups=number % 2 == 0)
-        second = writers.run(wakeups=number % 2 != 0)
+        first = _turn(writers, url, seconds, wakeups=number % 2 == 0)
+        second = _turn(writers, url, seconds, wakeups=number % 2 != 0)
         yield (first, second) if first.wakeups else (second, first)
 
 
@@ -179,6 +174,16 @@ def _medians(turns: Sequence[Turn]) -> dict[str, float]:
 
 
 @contextmanager
+def _writers(url: str, number: int) -> Iterator[Sequence[Writer]]:
+    writers = [Writer(url) for _ in range(number)]
+    for writer in writers:
+        writer.wait_until_ready()
+    yield writers
+    for writer in writers:
+        writer.end()
+
+
+@contextmanager
 def _database(asked: str | None) -> Iterator[str]:
     if asked is not None:
         yield asked
@@ -189,15 +194,17 @@ def _database(asked: str | None) -> Iterator[str]:
 
 def main() -> int:
     asked = _arguments()
-    said = {"writers": asked.writers, "threads each": asked.threads, "seconds": asked.seconds, "rounds": asked.rounds}
+    said = {"writers": asked.writers, "seconds": asked.seconds, "rounds": asked.rounds}
     with _database(asked.postgres) as url:
         with bootstrap(Settings(database_url=url)) as app:
             app.schema.upgrade()
         pairs = []
-        with listener(url):
-            for on, off in measure(Writers(url, asked.writers, asked.threads, asked.seconds), asked.rounds):
+        _say("commits a second: on, off, ratio; notifications a second")
+        with listener(url), _writers(url, asked.writers) as writers:
+            for on, off in measure(writers, url, asked.rounds, asked.seconds):
                 pairs.append((on, off))
-                _say(f"{'on':>8} {on.commits:9,.0f} {off.commits:9,.0f} off   ratio {on.commits / off.commits:.3f}")
+                ratio = on.commits / off.commits
+                _say(f"{on.commits:10,.0f} {off.commits:10,.0f} {ratio:10.3f} {on.notifications:10,.0f}")
     found = report(pairs, said | {"processors": os.cpu_count()})
     _say(json.dumps(found, indent=2))
     if asked.json is not None:
@@ -208,9 +215,8 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.wakeups", description=__doc__)
     parser.add_argument("--writers", type=int, default=8, help="processes")
-    parser.add_argument("--threads", type=int, default=1, help="that write, in each of them")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=5, help="of each turn")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--seconds", type=float, default=2, help="of each turn")
     parser.add_argument("--postgres", metavar="URL", help="an empty database; none: a server from a wheel")
     parser.add_argument("--json", type=Path, metavar="FILE")
     return parser.parse_args()
