@@ -5,11 +5,11 @@ import logging
 import select
 import time
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 from typing import Any
 
 import psycopg2
-from psycopg2 import sql
-from psycopg2.extensions import POLL_OK, POLL_READ, Notify
+from psycopg2.extensions import POLL_OK, POLL_READ, Notify, quote_ident
 
 OF_ANY_QUEUE = ""
 # In characters, all of them ASCII. The server takes 8,000 bytes.
@@ -23,9 +23,6 @@ SELECT pg_backend_pid(), CAST('heimdex_' || coalesce(
      WHERE pg_class.oid = to_regclass('job')),
     current_schema(), '') AS name)
 """
-# Nobody waits for the disk: what a crash takes was a hint. For this transaction alone, since a pooler may lend the
-# connection to somebody else.
-_NOTIFY = "SELECT set_config('synchronous_commit', 'off', true), pg_notify(%s, %s)"
 
 
 class Channel:
@@ -37,7 +34,8 @@ class Channel:
 
     def __init__(self, arguments: Mapping[str, Any]) -> None:
         self._longest = float(arguments["connect_timeout"])
-        self.backend, self.name = 0, ""
+        self.backend, self._name = 0, ""
+        self._told: tuple[str, bytes] | None = None
         self._connection = psycopg2.connect(**arguments, async_=True)
         try:
             self.settle()
@@ -45,18 +43,23 @@ class Channel:
             self._cursor = self._connection.cursor()
             self._cursor.execute(_WHO_AND_WHERE)
             self.settle()
-            self.backend, self.name = self._cursor.fetchone() or (0, "")
+            self.backend, name = self._cursor.fetchone() or (0, "")
+            self._name = quote_ident(name, self._cursor)
         except BaseException:
             self.close()
             raise
 
     def listen(self) -> None:
-        self._cursor.execute(sql.SQL("LISTEN {}").format(sql.Identifier(self.name)))
+        self._cursor.execute(f"LISTEN {self._name}")
         self.settle()
 
     def notify(self, payload: str) -> None:
         """Send without waiting for the answer, which has to come before anything else is sent."""
-        self._cursor.execute(_NOTIFY, (self.name, payload))
+        if self._told is None or self._told[0] != payload:
+            statement = f"NOTIFY {self._name}, ".encode() + self._cursor.mogrify("%s", (payload,))
+            self._told = payload, statement
+        # Most say the same as the one before, and to put it together takes longer than to send it.
+        self._cursor.execute(self._told[1])
 
     def is_settled(self) -> bool:
         """Return whether the answer to what was sent has come."""
@@ -109,7 +112,8 @@ class Complaint:
             logging.getLogger("heimdex.wakeups").warning(self._message, str(error).partition("\n")[0])
 
 
-def payload_of(queues: Collection[str]) -> str:
+@lru_cache
+def payload_of(queues: frozenset[str]) -> str:
     """Return the names of queues as a payload."""
     names = json.dumps(sorted(queues), separators=(",", ":"))
     return OF_ANY_QUEUE if OF_ANY_QUEUE in queues or len(names) > _LONGEST_PAYLOAD else names

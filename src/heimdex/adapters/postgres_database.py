@@ -142,7 +142,11 @@ def waking(url: URL, settings: EngineSettings) -> PostgresWakeups:
         statement_timeout=min(_LONGEST_NOTIFY, settings.statement_timeout),
         lock_timeout=min(_LONGEST_NOTIFY, settings.lock_timeout),
     )
-    return PostgresWakeups({**_KEEPALIVE, **from_url, **_arguments(quick)})
+    arguments = _arguments(quick)
+    # Nobody waits for the disk: what a crash takes was a hint. Said here and not by SET, which a pooler might keep for
+    # others.
+    arguments["options"] += " -c synchronous_commit=off"
+    return PostgresWakeups({**_KEEPALIVE, **from_url, **arguments})
 
 
 def ping_after_a_rest(engine: Engine) -> None:

@@ -72,7 +72,7 @@ class Notifier:
         try:
             if not self._channel.is_settled():
                 return False
-            self._channel.notify(payload_of(self._pending))
+            self._channel.notify(payload_of(frozenset(self._pending)))
         except psycopg2.Error:
             # The server has ended it while it rested: the thread sees to that.
             return False
@@ -107,7 +107,7 @@ class Notifier:
         if not queues:
             return
         try:
-            self._send(payload_of(queues))
+            self._send(payload_of(frozenset(queues)))
         except Exception as error:  # noqa: BLE001 - whatever it is, creators go on and workers poll
             self._hang_up()
             self._complain(error)

@@ -53,7 +53,7 @@ class SqlAlchemyUnitOfWork(LivingUnitOfWork[Session]):
     @property
     def queues(self) -> SqlAlchemyQueueRepository:
         self.open_transaction()
-        return SqlAlchemyQueueRepository(self._database, self.open_transaction, self._scope)
+        return SqlAlchemyQueueRepository(self._database, self.open_transaction, self._scope, self.wake_after_commit)
 
     @property
     def maintenance(self) -> SqlAlchemyMaintenanceRepository:
