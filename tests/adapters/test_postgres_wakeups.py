@@ -20,7 +20,13 @@ from sqlalchemy.orm import Session
 
 from heimdex.adapters.database import EngineSettings
 from heimdex.adapters.postgres_channel import Channel, payload_of, queues_of
-from heimdex.adapters.postgres_notifier import _BUSY_PAUSE_SECONDS, _MOST_QUEUES, _PAUSE_SECONDS, Notifier
+from heimdex.adapters.postgres_notifier import (
+    _BUSY_PAUSE_SECONDS,
+    _LONGEST_PAUSE_SECONDS,
+    _MOST_QUEUES,
+    _PAUSE_SECONDS,
+    Notifier,
+)
 from heimdex.adapters.sql_store import open_wakeups
 from heimdex.bootstrap import Application, bootstrap
 from heimdex.config import Settings
@@ -270,6 +276,21 @@ def test_a_burst_of_creations_is_told_in_few_notifications(writer: Application, 
     writer.wakeups.close()
 
     assert 1 <= len(wire.heard()) <= 3 + pauses
+
+
+def test_where_commits_take_long_they_are_told_less_often(writer: Application, wire: Wire) -> None:
+    create(writer)
+    wait_until(wire.heard)
+    sleep(A_WHILE)
+    before = len(wire.heard())
+    began = monotonic()
+    while monotonic() < began + 0.9:
+        writer.wakeups.wake(["mail"], commit_seconds=30.0)
+        sleep(_PAUSE_SECONDS)
+    pauses = (monotonic() - began) / _LONGEST_PAUSE_SECONDS
+    writer.wakeups.close()
+
+    assert 2 <= len(wire.heard()) - before <= pauses + 2
 
 
 def test_after_a_rest_who_writes_sends_and_no_other_thread_is_waited_for(writer: Application) -> None:

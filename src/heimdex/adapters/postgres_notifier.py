@@ -10,6 +10,9 @@ from heimdex.adapters.postgres_channel import OF_ANY_QUEUE, Channel, Complaint, 
 
 # After a notification for one commit, and after one for several: whoever finds work looks again by itself.
 _PAUSE_SECONDS, _BUSY_PAUSE_SECONDS = 0.02, 0.05
+# Where commits take long the database is busy, and a notification for each would cost creators a part of it: the pause
+# is so many times as long as a commit, and no longer than a quarter of a second.
+_COMMITS_IN_A_PAUSE, _LONGEST_PAUSE_SECONDS = 10, 0.25
 # How long `close` waits for what is pending.
 _CLOSE_SECONDS = 1.0
 _FIRST_REST_SECONDS, _LONGEST_REST_SECONDS = 0.1, 30.0
@@ -35,15 +38,17 @@ class Notifier:
         self._at_rest = False
         self._pending: set[str] = set()
         self._commits = 0
+        self._commit_seconds = 0.0
         self._something = Event()
         self._closing = Event()
         self._rest = _FIRST_REST_SECONDS
         self._complain = Complaint("workers in other processes are not woken and find work when they poll: %s")
 
-    def tell(self, queues: Collection[str]) -> None:
+    def tell(self, queues: Collection[str], commit_seconds: float = 0.0) -> None:
         """Leave word; never waits for the database."""
         with self._lock:
             self._commits += 1
+            self._commit_seconds = commit_seconds
             self._add(queues)
             if self._at_rest and self._has_sent():
                 return
@@ -78,8 +83,11 @@ class Notifier:
             return False
         self._pending = set()
         self._commits = 0
-        self._free_at = now + _PAUSE_SECONDS
+        self._free_at = now + self._pause(_PAUSE_SECONDS)
         return True
+
+    def _pause(self, shortest: float) -> float:
+        return max(shortest, min(_COMMITS_IN_A_PAUSE * self._commit_seconds, _LONGEST_PAUSE_SECONDS))
 
     # In the thread
 
@@ -115,7 +123,8 @@ class Notifier:
                 self._add(queues)
             pause, self._rest = self._rest, min(2 * self._rest, _LONGEST_REST_SECONDS)
         else:
-            pause, self._rest = _PAUSE_SECONDS if commits == 1 else _BUSY_PAUSE_SECONDS, _FIRST_REST_SECONDS
+            pause = self._pause(_PAUSE_SECONDS if commits == 1 else _BUSY_PAUSE_SECONDS)
+            self._rest = _FIRST_REST_SECONDS
         self._free_at = time.monotonic() + pause
 
     def _send(self, payload: str) -> None:

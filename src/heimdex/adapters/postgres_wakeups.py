@@ -35,10 +35,10 @@ class PostgresWakeups(LocalWakeups):
         self._listener: Listener | None = None
         after_fork(self, PostgresWakeups._start_anew)
 
-    def wake(self, queues: Collection[str]) -> None:
+    def wake(self, queues: Collection[str], commit_seconds: float = 0.0) -> None:
         super().wake(queues)
         if queues:
-            self._notifier.tell(queues)
+            self._notifier.tell(queues, commit_seconds)
 
     def subscribe(self, listener: Callable[[], None], queues: Collection[str] | None = None) -> Callable[[], None]:
         unsubscribe = super().subscribe(listener, queues)

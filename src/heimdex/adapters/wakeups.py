@@ -24,7 +24,7 @@ class LocalWakeups(Wakeups):
         self._lock = Lock()
         self._subscriptions: tuple[_Subscription, ...] = ()
 
-    def wake(self, queues: Collection[str]) -> None:
+    def wake(self, queues: Collection[str], commit_seconds: float = 0.0) -> None:
         for subscription in self._subscriptions if queues else ():
             if subscription.wants(queues):
                 subscription.listener()

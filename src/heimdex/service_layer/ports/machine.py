@@ -27,7 +27,12 @@ class Clock(Protocol):
 class Wakeups(Protocol):
     """Tells waiting workers that there may be work. A hint: one that is lost costs a poll interval."""
 
-    def wake(self, queues: Collection[str]) -> None: ...
+    def wake(self, queues: Collection[str], commit_seconds: float = 0.0) -> None:
+        """Tell whoever is subscribed; never waits.
+
+        Args:
+            commit_seconds: how long the commit took: a busy database is not told of each of many.
+        """
 
     def subscribe(self, listener: Callable[[], None], queues: Collection[str] | None = None) -> Callable[[], None]:
         """Call `listener`, from any thread, at each wake-up; returns what ends the subscription.

@@ -141,7 +141,7 @@ class SimulatedWakeups(Wakeups):
         self._listeners: dict[int, tuple[Process, Callable[[], None]]] = {}
         self._subscribed = 0
 
-    def wake(self, queues: Collection[str]) -> None:
+    def wake(self, queues: Collection[str], commit_seconds: float = 0.0) -> None:  # noqa: ARG002 - of a real database
         if not queues:
             return
         for process, listener in list(self._listeners.values()):
