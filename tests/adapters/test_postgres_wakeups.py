@@ -278,19 +278,31 @@ def test_a_burst_of_creations_is_told_in_few_notifications(writer: Application, 
     assert 1 <= len(wire.heard()) <= 3 + pauses
 
 
-def test_where_commits_take_long_they_are_told_less_often(writer: Application, wire: Wire) -> None:
+def told_and_waked(writer: Application, wire: Wire, *, commit_seconds: float, every: float) -> tuple[int, int]:
+    """Wake for a second, and return how often others were told and how often it was said."""
     create(writer)
     wait_until(wire.heard)
-    sleep(A_WHILE)
-    before = len(wire.heard())
-    began = monotonic()
-    while monotonic() < began + 0.9:
-        writer.wakeups.wake(["mail"], commit_seconds=30.0)
-        sleep(_PAUSE_SECONDS)
-    pauses = (monotonic() - began) / _LONGEST_PAUSE_SECONDS
+    sleep(_LONGEST_PAUSE_SECONDS)
+    before, waked = len(wire.heard()), 0
+    end = monotonic() + 1
+    while monotonic() < end:
+        writer.wakeups.wake(["mail"], commit_seconds=commit_seconds)
+        waked += 1
+        sleep(every)
     writer.wakeups.close()
+    return len(wire.heard()) - before, waked
 
-    assert 2 <= len(wire.heard()) - before <= pauses + 2
+
+def test_who_does_little_but_commit_tells_less_often(writer: Application, wire: Wire) -> None:
+    told, _ = told_and_waked(writer, wire, commit_seconds=30.0, every=_PAUSE_SECONDS)
+
+    assert 2 <= told <= 1 / _LONGEST_PAUSE_SECONDS + 2
+
+
+def test_who_commits_slowly_and_seldom_tells_each_time(writer: Application, wire: Wire) -> None:
+    told, waked = told_and_waked(writer, wire, commit_seconds=0.02, every=0.15)
+
+    assert told == waked
 
 
 def test_after_a_rest_who_writes_sends_and_no_other_thread_is_waited_for(writer: Application) -> None:

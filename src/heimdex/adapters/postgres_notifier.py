@@ -10,9 +10,9 @@ from heimdex.adapters.postgres_channel import OF_ANY_QUEUE, Channel, Complaint, 
 
 # After a notification for one commit, and after one for several: whoever finds work looks again by itself.
 _PAUSE_SECONDS, _BUSY_PAUSE_SECONDS = 0.02, 0.05
-# Where commits take long the database is busy, and a notification for each would cost creators a part of it: the pause
-# is so many times as long as a commit, and no longer than a quarter of a second.
-_COMMITS_IN_A_PAUSE, _LONGEST_PAUSE_SECONDS = 10, 0.25
+# Who does little but create, where commits take long, would lose a part of them to notifications: where commits are
+# more than this share of the time, a pause is so many times as long as one, and no longer than a quarter of a second.
+_BUSY_SHARE, _COMMITS_IN_A_PAUSE, _LONGEST_PAUSE_SECONDS = 0.15, 12, 0.25
 # How long `close` waits for what is pending.
 _CLOSE_SECONDS = 1.0
 _FIRST_REST_SECONDS, _LONGEST_REST_SECONDS = 0.1, 30.0
@@ -38,7 +38,8 @@ class Notifier:
         self._at_rest = False
         self._pending: set[str] = set()
         self._commits = 0
-        self._commit_seconds = 0.0
+        self._told_at = 0.0
+        self._shortest_pause = 0.0
         self._something = Event()
         self._closing = Event()
         self._rest = _FIRST_REST_SECONDS
@@ -47,8 +48,11 @@ class Notifier:
     def tell(self, queues: Collection[str], commit_seconds: float = 0.0) -> None:
         """Leave word; never waits for the database."""
         with self._lock:
+            now = time.monotonic()
+            is_busy = commit_seconds > _BUSY_SHARE * (now - self._told_at)
+            self._shortest_pause = min(_COMMITS_IN_A_PAUSE * commit_seconds, _LONGEST_PAUSE_SECONDS) if is_busy else 0.0
+            self._told_at = now
             self._commits += 1
-            self._commit_seconds = commit_seconds
             self._add(queues)
             if self._at_rest and self._has_sent():
                 return
@@ -83,11 +87,8 @@ class Notifier:
             return False
         self._pending = set()
         self._commits = 0
-        self._free_at = now + self._pause(_PAUSE_SECONDS)
+        self._free_at = now + max(_PAUSE_SECONDS, self._shortest_pause)
         return True
-
-    def _pause(self, shortest: float) -> float:
-        return max(shortest, min(_COMMITS_IN_A_PAUSE * self._commit_seconds, _LONGEST_PAUSE_SECONDS))
 
     # In the thread
 
@@ -123,7 +124,7 @@ class Notifier:
                 self._add(queues)
             pause, self._rest = self._rest, min(2 * self._rest, _LONGEST_REST_SECONDS)
         else:
-            pause = self._pause(_PAUSE_SECONDS if commits == 1 else _BUSY_PAUSE_SECONDS)
+            pause = max(_PAUSE_SECONDS if commits == 1 else _BUSY_PAUSE_SECONDS, self._shortest_pause)
             self._rest = _FIRST_REST_SECONDS
         self._free_at = time.monotonic() + pause
 

@@ -31,7 +31,7 @@ class Wakeups(Protocol):
         """Tell whoever is subscribed; never waits.
 
         Args:
-            commit_seconds: how long the commit took: a busy database is not told of each of many.
+            commit_seconds: how long the commit took: who does little but commit may tell less often.
         """
 
     def subscribe(self, listener: Callable[[], None], queues: Collection[str] | None = None) -> Callable[[], None]:
