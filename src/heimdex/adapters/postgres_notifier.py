@@ -12,7 +12,9 @@ from heimdex.adapters.postgres_channel import OF_ANY_QUEUE, Channel, Complaint, 
 _PAUSE_SECONDS, _BUSY_PAUSE_SECONDS = 0.02, 0.05
 # Who does little but create, where commits take long, would lose a part of them to notifications: where commits are
 # more than this share of the time, a pause is so many times as long as one, and no longer than a quarter of a second.
-_BUSY_SHARE, _COMMITS_IN_A_PAUSE, _LONGEST_PAUSE_SECONDS = 0.15, 12, 0.25
+_BUSY_SHARE, _COMMITS_IN_A_PAUSE, _LONGEST_PAUSE_SECONDS = 0.2, 12, 0.25
+# How much of what was known of that share counts after one commit more: one slow commit is none of many.
+_MEMORY = 0.9
 # How long `close` waits for what is pending.
 _CLOSE_SECONDS = 1.0
 _FIRST_REST_SECONDS, _LONGEST_REST_SECONDS = 0.1, 30.0
@@ -38,7 +40,8 @@ class Notifier:
         self._at_rest = False
         self._pending: set[str] = set()
         self._commits = 0
-        self._told_at = 0.0
+        self._told_at = time.monotonic()
+        self._seconds = self._committing = 0.0
         self._shortest_pause = 0.0
         self._something = Event()
         self._closing = Event()
@@ -49,7 +52,9 @@ class Notifier:
         """Leave word; never waits for the database."""
         with self._lock:
             now = time.monotonic()
-            is_busy = commit_seconds > _BUSY_SHARE * (now - self._told_at)
+            self._seconds = _MEMORY * self._seconds + now - self._told_at
+            self._committing = _MEMORY * self._committing + commit_seconds
+            is_busy = self._committing > _BUSY_SHARE * self._seconds
             self._shortest_pause = min(_COMMITS_IN_A_PAUSE * commit_seconds, _LONGEST_PAUSE_SECONDS) if is_busy else 0.0
             self._told_at = now
             self._commits += 1
