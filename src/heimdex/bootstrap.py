@@ -185,6 +185,7 @@ class Application:
         return Worker(self.ids(), name or f"{socket.gethostname()}:{os.getpid()}", self.jobs, settings, tools)
 
     def close(self) -> None:
+        self.wakeups.close()
         self.store.close()
 
     def __enter__(self) -> Self:
@@ -215,10 +216,10 @@ def bootstrap(
         InvalidSetting: the database URL names nothing that Heimdex can use.
     """
     clock = clock or SystemClock()
-    ids, random, wakeups = ids or UuidSeven(), random or SystemRandom().random, LocalWakeups()
+    ids, random = ids or UuidSeven(), random or SystemRandom().random
     specify = new_job.specify if jobs is None else jobs.specify
     tools = Tools(specify=specify, ids=ids, random=random, wake=lambda _: None)
-    store = _open_store(settings, clock=clock, tools=tools, wakeups=wakeups)
+    store, wakeups = _open_store(settings, clock=clock, tools=tools)
     retry = RetryTransient(_retry_policy(settings), sleep=sleep, random=random)
     bound = bound_handlers(store.unit_of_work)
     return Application(
@@ -316,12 +317,13 @@ def embedded_postgres() -> Iterator[tuple[str, Path]]:
         yield server.url, server.folder
 
 
-def _open_store(settings: Settings, *, clock: Clock, tools: Tools, wakeups: Wakeups) -> Store:
+def _open_store(settings: Settings, *, clock: Clock, tools: Tools) -> tuple[Store, Wakeups]:
     if settings.database_url.startswith("memory:"):
-        return MemoryLedger(MemoryStore(clock), tools=tools, wakeups=wakeups)
+        local = LocalWakeups()
+        return MemoryLedger(MemoryStore(clock), tools=tools, wakeups=local), local
     # Here, so that memory alone loads neither SQLAlchemy nor a driver.
     from heimdex.adapters.database import EngineSettings  # noqa: PLC0415 - as above
-    from heimdex.adapters.sql_store import SqlStore  # noqa: PLC0415 - as above
+    from heimdex.adapters.sql_store import SqlStore, open_wakeups  # noqa: PLC0415 - as above
 
     engine = EngineSettings(
         pool_size=settings.pool_size,
@@ -334,7 +336,8 @@ def _open_store(settings: Settings, *, clock: Clock, tools: Tools, wakeups: Wake
         lock_timeout=_length(settings.lock_timeout_seconds),
         wall_required=settings.env == "production",
     )
-    return SqlStore(settings.database_url, engine, clock=clock, tools=tools, wakeups=wakeups)
+    wakeups = open_wakeups(settings.database_url, engine)
+    return SqlStore(settings.database_url, engine, clock=clock, tools=tools, wakeups=wakeups), wakeups
 
 
 def _retry_policy(settings: Settings) -> RetryPolicy:

@@ -1,6 +1,7 @@
 """Queues that are paused: for one organisation, and for every one."""
 
 from datetime import timedelta
+from functools import partial
 
 import pytest
 
@@ -30,6 +31,23 @@ def test_a_queue_paused_by_an_organisation_keeps_its_own_jobs_and_no_others(stor
     assert {job.id for job in claim(store, 10)} == {theirs.id, other.id}
     assert resume(store)
     assert [job.id for job in claim(store, 10)] == [ours.id]
+
+
+def test_a_queue_that_is_resumed_wakes_its_workers_and_one_that_was_not_paused_wakes_nobody(
+    store: StoreHarness,
+) -> None:
+    create(store, queue="slow")
+    pause(store)
+    woken: list[str] = []
+    ends = [store.wakeups.subscribe(partial(woken.append, queue), {queue}) for queue in ("slow", "quick")]
+    resume(store, "quick")
+    assert woken == []
+    resume(store)
+    resume(store)
+    for unsubscribe in ends:
+        unsubscribe()
+
+    assert woken == ["slow"]
 
 
 def test_a_queue_paused_by_the_system_keeps_everybodys_jobs(store: StoreHarness) -> None:

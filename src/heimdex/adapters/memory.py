@@ -119,7 +119,7 @@ class MemoryUnitOfWork(LivingUnitOfWork[Rows]):
     @property
     def queues(self) -> MemoryQueueRepository:
         self.open_transaction()
-        return MemoryQueueRepository(self._store, self._writes, self._scope)
+        return MemoryQueueRepository(self._store, self._writes, self._scope, self.wake_after_commit)
 
     @property
     def maintenance(self) -> MemoryMaintenanceRepository:

@@ -15,10 +15,13 @@ from heimdex.service_layer.ports import MAX_LISTED, MaintenanceRepository, Queue
 
 
 class MemoryQueueRepository(QueueRepository):
-    def __init__(self, store: MemoryStore, writes: Callable[[], Rows], scope: Scope) -> None:
+    def __init__(
+        self, store: MemoryStore, writes: Callable[[], Rows], scope: Scope, wake: Callable[[str], None]
+    ) -> None:
         self._store = store
         self._writes = writes
         self._scope = scope
+        self._wake = wake
         self._org_id = scope.org_id if isinstance(scope, Tenant) else None
 
     def pause(self, queue: str, *, reason: str) -> None:
@@ -36,6 +39,8 @@ class MemoryQueueRepository(QueueRepository):
         with self._store.reading() as rows:
             paused = {**rows.pauses, **self._writes().pauses}.get(place) is not None
         self._writes().pauses[place] = None
+        if paused:
+            self._wake(queue)
         return paused
 
 

@@ -31,10 +31,13 @@ _REMOVE_HISTORIES = select(column("events", BigInteger), column("refusals", BigI
 
 
 class SqlAlchemyQueueRepository(QueueRepository):
-    def __init__(self, database: Database, session: Callable[[], Session], scope: Scope) -> None:
+    def __init__(
+        self, database: Database, session: Callable[[], Session], scope: Scope, wake: Callable[[str], None]
+    ) -> None:
         self._database = database
         self._session = session
         self._scope = scope
+        self._wake = wake
         self._org_id = scope.org_id if isinstance(scope, Tenant) else EVERY_ORGANISATION
 
     def pause(self, queue: str, *, reason: str) -> None:
@@ -53,7 +56,10 @@ class SqlAlchemyQueueRepository(QueueRepository):
     def resume(self, queue: str) -> bool:
         check_text("queue", queue)
         statement = delete(pause_table).where(pause_table.c.org_id == self._org_id, pause_table.c.queue == queue)
-        return bool(self._session().connection().execute(carrying(statement, self._scope)).rowcount)
+        was_paused = bool(self._session().connection().execute(carrying(statement, self._scope)).rowcount)
+        if was_paused:
+            self._wake(queue)
+        return was_paused
 
 
 class SqlAlchemyMaintenanceRepository(MaintenanceRepository):

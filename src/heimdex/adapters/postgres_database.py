@@ -23,6 +23,7 @@ from heimdex.adapters.columns import UtcDateTime
 from heimdex.adapters.database import Database, EngineSettings, Mode
 from heimdex.adapters.orm import job_table
 from heimdex.adapters.postgres_connection import ARGUMENTS, LateConnection, LateCursor, driver_connection
+from heimdex.adapters.postgres_wakeups import PostgresWakeups
 from heimdex.adapters.renewing_statements import on_postgres
 from heimdex.adapters.roles import ORGANISATION
 from heimdex.adapters.scoping import carrying
@@ -32,6 +33,9 @@ from heimdex.domain.scope import Scope, System, Tenant
 
 _MAY_BE_MISSING = True
 _UNTIL_THE_END = True
+_LONGEST_NOTIFY = timedelta(seconds=5)
+# In seconds. Who only listens would not notice that the other side is gone without a word.
+_KEEPALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
 _RENEWING = System(actor="heimdex", reason="a worker's leases are of every organisation")
 _REST_SECONDS = 1.0
 _RESTING_SINCE = "heimdex_resting_since"
@@ -127,6 +131,21 @@ def _arguments(settings: EngineSettings) -> dict[str, Any]:
         "options": f"{options} -c timezone=UTC",
         "connect_timeout": int(settings.connect_timeout.total_seconds()),
     }
+
+
+def waking(url: URL, settings: EngineSettings) -> PostgresWakeups:
+    """Return wake-ups between the processes that work on a database."""
+    _, from_url = url.get_dialect()().create_connect_args(url)
+    quick = evolve(
+        settings,
+        statement_timeout=min(_LONGEST_NOTIFY, settings.statement_timeout),
+        lock_timeout=min(_LONGEST_NOTIFY, settings.lock_timeout),
+    )
+    arguments = _arguments(quick)
+    # Nobody waits for the disk: what a crash takes was a hint. Said here and not by SET, which a pooler might keep for
+    # others.
+    arguments["options"] += " -c synchronous_commit=off"
+    return PostgresWakeups({**_KEEPALIVE, **from_url, **arguments})
 
 
 def ping_after_a_rest(engine: Engine) -> None:

@@ -8,24 +8,26 @@ from threading import Lock
 from typing import Any
 
 from attrs import evolve
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from heimdex.adapters.database import Database, EngineSettings
 from heimdex.adapters.job_verbs import Tools
 from heimdex.adapters.joining import JoinedUnitOfWork, join
 from heimdex.adapters.orm import map_domain
-from heimdex.adapters.postgres_database import Postgres
+from heimdex.adapters.postgres_database import Postgres, waking
 from heimdex.adapters.renewing import ProcessRenewer, has_python
 from heimdex.adapters.schema import Schema
 from heimdex.adapters.sqlite_database import Sqlite
 from heimdex.adapters.unit_of_work import SqlAlchemyUnitOfWork
 from heimdex.adapters.views import open_views
+from heimdex.adapters.wakeups import LocalWakeups
 from heimdex.adapters.wall import Login
 from heimdex.domain.errors import InvalidSetting
 from heimdex.domain.scope import Scope
 from heimdex.service_layer.ports import Clock, NoRenewer, Renewer, StartUnitOfWork, Store, Views, Wakeups
 
+_POSTGRES = "postgresql+psycopg2"
 _URL_REMEDY = "give postgresql://user@host/database, sqlite:///file.db or memory://"
 
 
@@ -157,11 +159,8 @@ def open_database(url: str, settings: EngineSettings, clock: Clock) -> Database:
     Raises:
         InvalidSetting: it is neither PostgreSQL through psycopg2 nor an SQLite file.
     """
-    try:
-        parsed = make_url(url)
-    except (ArgumentError, ValueError):
-        raise InvalidSetting("HEIMDEX_DATABASE_URL", _without_password(url), _URL_REMEDY) from None
-    if parsed.drivername == "postgresql+psycopg2":
+    parsed = _parsed(url)
+    if parsed.drivername == _POSTGRES:
         return Postgres(parsed, settings)
     if parsed.drivername in {"sqlite", "sqlite+pysqlite"}:
         if parsed.database in {None, "", ":memory:"} or "mode" in parsed.query:
@@ -170,6 +169,19 @@ def open_database(url: str, settings: EngineSettings, clock: Clock) -> Database:
             )
         return Sqlite(parsed, settings, clock)
     raise InvalidSetting("HEIMDEX_DATABASE_URL", _without_password(url), _URL_REMEDY)
+
+
+def open_wakeups(url: str, settings: EngineSettings) -> LocalWakeups:
+    """Return wake-ups for those who work on a database: in every process on PostgreSQL, else in this one."""
+    parsed = _parsed(url)
+    return waking(parsed, settings) if parsed.drivername == _POSTGRES else LocalWakeups()
+
+
+def _parsed(url: str) -> URL:
+    try:
+        return make_url(url)
+    except (ArgumentError, ValueError):
+        raise InvalidSetting("HEIMDEX_DATABASE_URL", _without_password(url), _URL_REMEDY) from None
 
 
 def _without_password(url: str) -> str:

@@ -1,5 +1,8 @@
 """The unit of work over SQLAlchemy: one session, one transaction."""
 
+import time
+from collections.abc import Collection
+
 from sqlalchemy.orm import Session
 
 from heimdex.adapters.asset_repository import SqlAlchemyAssetRepository
@@ -28,6 +31,7 @@ class SqlAlchemyUnitOfWork(LivingUnitOfWork[Session]):
     ) -> None:
         super().__init__(scope, wakeups)
         self._database = database
+        self._commit_seconds = 0.0
         tools = Tools(tools.specify, tools.ids, tools.random, self.wake_after_commit)
         ours = PostgresJobRepository if database.claims_in_one_statement else SqliteJobRepository
         repository = repository or ours
@@ -53,7 +57,7 @@ class SqlAlchemyUnitOfWork(LivingUnitOfWork[Session]):
     @property
     def queues(self) -> SqlAlchemyQueueRepository:
         self.open_transaction()
-        return SqlAlchemyQueueRepository(self._database, self.open_transaction, self._scope)
+        return SqlAlchemyQueueRepository(self._database, self.open_transaction, self._scope, self.wake_after_commit)
 
     @property
     def maintenance(self) -> SqlAlchemyMaintenanceRepository:
@@ -65,12 +69,17 @@ class SqlAlchemyUnitOfWork(LivingUnitOfWork[Session]):
 
     def _commit(self, transaction: Session) -> None:
         self._check_nothing_failed(transaction)
+        began = time.monotonic()
         try:
             transaction.commit()
         except ConnectionLost as error:
             raise CommitOutcomeUnknown(
                 f"the connection was lost during COMMIT ({error.detail}); look whether the rows are there"
             ) from error
+        self._commit_seconds = time.monotonic() - began
+
+    def _wake(self, queues: Collection[str]) -> None:
+        self._wakeups.wake(queues, self._commit_seconds)
 
     def _check_nothing_failed(self, transaction: Session) -> None:
         """Refuse to commit what the database has given up already: it would say yes and keep nothing."""

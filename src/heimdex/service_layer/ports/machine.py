@@ -27,10 +27,22 @@ class Clock(Protocol):
 class Wakeups(Protocol):
     """Tells waiting workers that there may be work. A hint: one that is lost costs a poll interval."""
 
-    def wake(self, queues: Collection[str]) -> None: ...
+    def wake(self, queues: Collection[str], commit_seconds: float = 0.0) -> None:
+        """Tell whoever is subscribed; never waits.
 
-    def subscribe(self, listener: Callable[[], None]) -> Callable[[], None]:
-        """Call `listener`, from any thread, at each wake-up; returns what ends the subscription."""
+        Args:
+            commit_seconds: how long the commit took: who does little but commit may tell less often.
+        """
+
+    def subscribe(self, listener: Callable[[], None], queues: Collection[str] | None = None) -> Callable[[], None]:
+        """Call `listener`, from any thread, at each wake-up; returns what ends the subscription.
+
+        Args:
+            queues: whose wake-ups are wanted; None: those of all. Others may come, too.
+        """
+
+    def close(self) -> None:
+        """Send what is not yet sent, in bounded time. Whoever still listens hears nothing from other processes."""
 
 
 class Inbox(Protocol):

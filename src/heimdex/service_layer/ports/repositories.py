@@ -297,7 +297,7 @@ class QueueRepository(ABC):
 
     @abstractmethod
     def resume(self, queue: str) -> bool:
-        """Let jobs be claimed again; return whether this scope had paused the queue."""
+        """Let jobs be claimed again, and wake workers for them; return whether this scope had paused the queue."""
 
 
 class MaintenanceRepository(ABC):

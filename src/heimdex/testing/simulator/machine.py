@@ -141,7 +141,7 @@ class SimulatedWakeups(Wakeups):
         self._listeners: dict[int, tuple[Process, Callable[[], None]]] = {}
         self._subscribed = 0
 
-    def wake(self, queues: Collection[str]) -> None:
+    def wake(self, queues: Collection[str], commit_seconds: float = 0.0) -> None:  # noqa: ARG002 - of a real database
         if not queues:
             return
         for process, listener in list(self._listeners.values()):
@@ -152,11 +152,18 @@ class SimulatedWakeups(Wakeups):
                 late = self._scheduler.now + self._draws.uniform(0.0, 0.02 if self._draws.random() > self.lost else 2.0)
                 self._scheduler.call_at(late, lambda process=process, listener=listener: _deliver(process, listener))  # type: ignore[misc]  # defaults bind them
 
-    def subscribe(self, listener: Callable[[], None]) -> Callable[[], None]:
+    def subscribe(
+        self,
+        listener: Callable[[], None],
+        queues: Collection[str] | None = None,  # noqa: ARG002 - it wakes for every queue
+    ) -> Callable[[], None]:
         self._subscribed += 1
         number = self._subscribed
         self._listeners[number] = (current_fiber().process, listener)
         return lambda: self._forget(number)
+
+    def close(self) -> None:
+        pass
 
     def _forget(self, number: int) -> None:
         self._listeners.pop(number, None)
