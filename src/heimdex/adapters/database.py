@@ -15,6 +15,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
 
+from heimdex.adapters.claim_bounds import ClaimBounds
 from heimdex.adapters.database_errors import translate_errors, translated
 from heimdex.adapters.scoping import guard
 from heimdex.adapters.wall import Login, Wall
@@ -55,10 +56,12 @@ class Database(ABC):
         self._reader = engine.execution_options(**self._read_only)
         self._beholder = engine.execution_options(**self._read_only, **self._of_one_moment)
         self.settings = settings
+        self.claim_bounds = ClaimBounds()
         translate_errors(engine)
         guard(engine)
         # A forked child opens connections of its own: a shared one would hand it other people's rows.
         after_fork(engine, lambda inherited: inherited.dispose(close=False))
+        after_fork(self, lambda inherited: inherited.claim_bounds.start_anew())
 
     @abstractmethod
     def now(self) -> ColumnElement[datetime]:

@@ -31,10 +31,13 @@ _REMOVE_HISTORIES = select(column("events", BigInteger), column("refusals", BigI
 
 
 class SqlAlchemyQueueRepository(QueueRepository):
-    def __init__(self, database: Database, session: Callable[[], Session], scope: Scope) -> None:
+    def __init__(
+        self, database: Database, session: Callable[[], Session], scope: Scope, *, resumed: Callable[[], None]
+    ) -> None:
         self._database = database
         self._session = session
         self._scope = scope
+        self._resumed = resumed
         self._org_id = scope.org_id if isinstance(scope, Tenant) else EVERY_ORGANISATION
 
     def pause(self, queue: str, *, reason: str) -> None:
@@ -53,6 +56,7 @@ class SqlAlchemyQueueRepository(QueueRepository):
     def resume(self, queue: str) -> bool:
         check_text("queue", queue)
         statement = delete(pause_table).where(pause_table.c.org_id == self._org_id, pause_table.c.queue == queue)
+        self._resumed()
         return bool(self._session().connection().execute(carrying(statement, self._scope)).rowcount)
 
 

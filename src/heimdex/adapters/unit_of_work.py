@@ -4,6 +4,7 @@ from attrs import evolve
 from sqlalchemy.orm import Session
 
 from heimdex.adapters.asset_repository import SqlAlchemyAssetRepository
+from heimdex.adapters.claim_bounds import BoundsOfUnit
 from heimdex.adapters.database import Database
 from heimdex.adapters.job_repository import SqlAlchemyJobRepository
 from heimdex.adapters.job_verbs import Tools
@@ -31,7 +32,8 @@ class SqlAlchemyUnitOfWork(LivingUnitOfWork[Session]):
         tools = evolve(tools, wake=self.wake_after_commit)
         ours = PostgresJobRepository if database.claims_in_one_statement else SqlAlchemyJobRepository
         repository = repository or ours
-        self._jobs = repository(database, self.open_transaction, scope, tools)
+        self._bounds = BoundsOfUnit(database.claim_bounds)
+        self._jobs = repository(database, self.open_transaction, scope, tools, self._bounds)
         self._assets = SqlAlchemyAssetRepository(database, self.open_transaction, scope, tools.ids)
         self._workers = SqlAlchemyWorkerRepository(database, self.transaction_of_system, scope)
 
@@ -53,7 +55,9 @@ class SqlAlchemyUnitOfWork(LivingUnitOfWork[Session]):
     @property
     def queues(self) -> SqlAlchemyQueueRepository:
         self.open_transaction()
-        return SqlAlchemyQueueRepository(self._database, self.open_transaction, self._scope)
+        return SqlAlchemyQueueRepository(
+            self._database, self.open_transaction, self._scope, resumed=self._bounds.resumed
+        )
 
     @property
     def maintenance(self) -> SqlAlchemyMaintenanceRepository:
@@ -71,6 +75,7 @@ class SqlAlchemyUnitOfWork(LivingUnitOfWork[Session]):
             raise CommitOutcomeUnknown(
                 f"the connection was lost during COMMIT ({error.detail}); look whether the rows are there"
             ) from error
+        self._bounds.end(kept=True)
 
     def _check_nothing_failed(self, transaction: Session) -> None:
         """Refuse to commit what the database has given up already: it would say yes and keep nothing."""
@@ -84,6 +89,8 @@ class SqlAlchemyUnitOfWork(LivingUnitOfWork[Session]):
 
     def _undo(self, transaction: Session) -> None:
         transaction.rollback()
+        self._bounds.end(kept=False)
 
     def _close(self, transaction: Session) -> None:
         self._database.end(transaction)
+        self._bounds.end(kept=False)
