@@ -55,7 +55,8 @@ class Case:
     def takes(self, peer: Peer) -> bool:
         """Return whether a peer takes part."""
         wall = "BENCH_WALLED" in peer.extra
-        return peer.store in self.stores and self.name not in peer.without and (self.walled or not wall)
+        wanted = self.name not in peer.without and (peer.only is None or self.name in peer.only)
+        return peer.store in self.stores and wanted and (self.walled or not wall)
 
 
 @define

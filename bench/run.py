@@ -13,7 +13,7 @@ import psycopg2
 from attrs import frozen
 
 from bench.cases import CASES, Bench, Case
-from bench.catalogue import ROOT, CannotInstall, Peer, catalogue, install
+from bench.catalogue import ROOT, CannotInstall, Peer, catalogue, install, varied
 from bench.figures import order_of
 from bench.places import Places, open_places
 from bench.processes import PeerFailed, Runner
@@ -64,13 +64,14 @@ def main() -> int:
         most_jobs=asked.jobs or standard.most_jobs,
         sized=standard.sized,
     )
-    cases = [case for case in CASES if not asked.case or case.name in asked.case]
     chosen = [peer for peer in peers if not asked.peer or peer.name in asked.peer or peer.folder in asked.peer]
+    chosen = varied(chosen, asked.vary or ())
+    cases = [case for case in CASES if not asked.case or case.name in asked.case]
     with (
         tempfile.TemporaryDirectory() as folder,
         open_places(asked.postgres, with_redis=any(peer.store == "redis" for peer in chosen)) as places,
     ):
-        outcome = Outcome(machine=_machine(places, effort), stores={peer.name: peer.store for peer in peers})
+        outcome = Outcome(machine=_machine(places, effort), stores={peer.name: peer.store for peer in chosen})
         bench = Bench(places, Runner(Path(folder), asked.longest), effort.pickups)
         usable = _installed(chosen, places, outcome)
         for case in cases:
@@ -172,6 +173,9 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.run", description=__doc__)
     parser.add_argument("--case", action="append", choices=[case.name for case in CASES], help="only this; repeat it")
     parser.add_argument("--peer", action="append", metavar="NAME", help="only this, by name or folder; repeat it")
+    parser.add_argument(
+        "--vary", action="append", metavar="FOLDER:NAME=1,2", help="a peer also with other settings; repeat it"
+    )
     parser.add_argument("--quick", action="store_true", help="one short round of everything: whether it works")
     parser.add_argument("--rounds", type=int, metavar="N")
     parser.add_argument("--seconds", type=float, help="of a run of heimdex and of the floor")

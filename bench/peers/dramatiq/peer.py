@@ -12,7 +12,7 @@ from dramatiq.brokers.redis import RedisBroker
 from bench import protocol
 from bench.protocol import Wish
 
-THREADS = 8
+THREADS = protocol.setting("THREADS", 8)
 QUEUE = "default"
 
 broker = RedisBroker(url=protocol.database_url(), heartbeat_timeout=60_000)

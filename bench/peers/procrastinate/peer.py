@@ -1,5 +1,6 @@
 """procrastinate, at the settings that peer.toml explains."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -8,7 +9,13 @@ from procrastinate import App, PsycopgConnector
 from bench import protocol
 from bench.protocol import Wish
 
-app = App(connector=PsycopgConnector(conninfo=protocol.database_url(), min_size=4, max_size=20))
+CONCURRENCY = protocol.setting("CONCURRENCY", 30)
+CONNECTIONS = protocol.setting("CONNECTIONS", 20)
+WORKERS = protocol.setting("WORKERS", 1)
+DELETE = protocol.setting("DELETE", 0)
+KEPT = ("never", "always")
+
+app = App(connector=PsycopgConnector(conninfo=protocol.database_url(), min_size=4, max_size=CONNECTIONS))
 
 
 @app.task(name="noop")
@@ -32,7 +39,7 @@ class Creator:
 
 
 class Procrastinate:
-    batch = protocol.BATCH
+    batch = protocol.setting("BULK", protocol.BATCH)
 
     async def setup(self) -> None:
         async with app.open_async():
@@ -44,7 +51,13 @@ class Procrastinate:
             yield Creator()
 
     def work(self) -> None:
-        app.run_worker(concurrency=30)
+        asyncio.run(_work())
+
+
+async def _work() -> None:
+    async with app.open_async():
+        workers = (app.run_worker_async(concurrency=CONCURRENCY, delete_jobs=KEPT[DELETE]) for _ in range(WORKERS))
+        await asyncio.gather(*workers)
 
 
 if __name__ == "__main__":
