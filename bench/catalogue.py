@@ -34,6 +34,7 @@ class Peer:
             `{jobs}` in it is how many were created.
         without: cases that it cannot take part in.
         only: the cases that it takes part in; None is all.
+        tried: which other settings were tried, and what came of it.
         extra: variables of its own.
     """
 
@@ -49,6 +50,7 @@ class Peer:
     unfinished: str | None = None
     without: frozenset[str] = frozenset()
     only: frozenset[str] | None = None
+    tried: str | None = None
     is_floor: bool = False
     is_ours: bool = False
     extra: dict[str, str] = field(factory=dict)
@@ -78,7 +80,7 @@ def read_peer(folder: str, text: str) -> Peer:
     known = {"name", "store", "records", "lacks", "keys", "settings"}
     if missing := known - said.keys():
         raise ValueError(f"{folder}/peer.toml lacks {', '.join(sorted(missing))}")
-    if unknown := said.keys() - known - {"requirements", "python", "unfinished", "without", "is_floor"}:
+    if unknown := said.keys() - known - {"requirements", "python", "unfinished", "without", "is_floor", "tried"}:
         raise ValueError(f"{folder}/peer.toml has {', '.join(sorted(unknown))}, which nobody reads")
     if said["store"] not in STORES:
         raise ValueError(f"{folder}/peer.toml: the store {said['store']} is none of {', '.join(sorted(STORES))}")
@@ -97,6 +99,7 @@ def read_peer(folder: str, text: str) -> Peer:
         unfinished=said.get("unfinished"),
         without=frozenset(said.get("without", ())),
         is_floor=said.get("is_floor", False),
+        tried=said.get("tried"),
         is_ours=folder == "heimdex",
     )
 
@@ -144,15 +147,24 @@ def install(peer: Peer) -> None:
     Raises:
         CannotInstall: no Python that is new enough, or pip does not find what is asked for.
     """
-    if not peer.requirements:
-        return
-    folder = ENVIRONMENTS / peer.folder
-    mark, wanted = folder / "installed", "\n".join([peer.python or "", *peer.requirements])
+    if peer.requirements:
+        make_environment(ENVIRONMENTS / peer.folder, peer.requirements, peer.python)
+
+
+def make_environment(folder: Path, requirements: Sequence[str], oldest_python: str | None = None) -> Path:
+    """Make an environment with these requirements, unless it is there; return its interpreter.
+
+    Raises:
+        CannotInstall: as `install`.
+    """
+    interpreter, mark = folder / "bin" / "python", folder / "installed"
+    wanted = "\n".join([oldest_python or "", *requirements])
     if mark.exists() and mark.read_text(encoding="utf-8") == wanted:
-        return
-    _run([_python(peer.python), "-m", "venv", "--clear", folder])
-    _run([peer.interpreter, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *peer.requirements])
+        return interpreter
+    _run([_python(oldest_python), "-m", "venv", "--clear", folder])
+    _run([interpreter, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *requirements])
     mark.write_text(wanted, encoding="utf-8")
+    return interpreter
 
 
 def _python(oldest: str | None) -> Path:

@@ -1,16 +1,20 @@
 """dramatiq on Redis, at the settings that peer.toml explains."""
 
+import os
 import signal
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
+from bench import protocol
+from bench.protocol import Wish
+
+if prefetch := protocol.setting("PREFETCH", 0):
+    os.environ["dramatiq_queue_prefetch"] = str(prefetch)  # noqa: SIM112 - as dramatiq spells it
+
 import dramatiq
 import redis
 from dramatiq.brokers.redis import RedisBroker
-
-from bench import protocol
-from bench.protocol import Wish
 
 THREADS = protocol.setting("THREADS", 8)
 QUEUE = "default"

@@ -1,6 +1,7 @@
 """procrastinate, at the settings that peer.toml explains."""
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -13,7 +14,7 @@ CONCURRENCY = protocol.setting("CONCURRENCY", 30)
 CONNECTIONS = protocol.setting("CONNECTIONS", 20)
 WORKERS = protocol.setting("WORKERS", 1)
 DELETE = protocol.setting("DELETE", 0)
-KEPT = ("never", "always")
+DELETED = ("never", "always")
 
 app = App(connector=PsycopgConnector(conninfo=protocol.database_url(), min_size=4, max_size=CONNECTIONS))
 
@@ -56,8 +57,14 @@ class Procrastinate:
 
 async def _work() -> None:
     async with app.open_async():
-        workers = (app.run_worker_async(concurrency=CONCURRENCY, delete_jobs=KEPT[DELETE]) for _ in range(WORKERS))
-        await asyncio.gather(*workers)
+        workers = [asyncio.create_task(_one_worker()) for _ in range(WORKERS)]
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, lambda: [worker.cancel() for worker in workers])
+        await asyncio.gather(*workers, return_exceptions=True)
+
+
+async def _one_worker() -> None:
+    # Without its signal handlers: each worker would take them from the one before.
+    await app.run_worker_async(concurrency=CONCURRENCY, delete_jobs=DELETED[DELETE], install_signal_handlers=False)
 
 
 if __name__ == "__main__":
