@@ -62,11 +62,15 @@ def pictures(outcome: Outcome) -> list[Picture]:
     found = [_bars(outcome, case, metric) for case in cases for metric in case.metrics]
     if any(case.name == "held-snapshot" for case in cases):
         found.append(_snapshot_rounds(outcome))
-    overview = [bar for case in cases if (bar := _by_best_peer(outcome, case)) is not None]
-    if overview:
+    if overview := overview_bars(outcome):
         axis = "times the best peer; the line is the 95 % interval"
         found.append(Picture(file=OVERVIEW, title=OVERVIEW_TITLE, axis=axis, bars=overview, at_one=True))
     return found
+
+
+def overview_bars(outcome: Outcome) -> list[Bar]:
+    """Return ours by the best peer's, for the first metric of each case in which there is such a peer."""
+    return [bar for case in CASES if (bar := _by_best_peer(outcome, case)) is not None]
 
 
 def draw(outcome: Outcome, folder: Path) -> None:

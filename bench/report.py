@@ -10,7 +10,7 @@ from rich.table import Table
 from bench.cases import CASES, Case, Metric
 from bench.catalogue import Peer
 from bench.figures import claimed
-from bench.pictures import OVERVIEW, OVERVIEW_TITLE, SNAPSHOT_FILE, SNAPSHOT_TITLE, file_of
+from bench.pictures import OVERVIEW, OVERVIEW_TITLE, SNAPSHOT_FILE, SNAPSHOT_TITLE, file_of, overview_bars
 from bench.results import FLOOR, Outcome, best_peer, compared, ours_in
 
 _HEADINGS = ("median", "least", "most", "rounds", "jobs", "ours by it, 95 %")
@@ -24,7 +24,7 @@ def write_markdown(outcome: Outcome, folder: Path) -> None:
 def sections(outcome: Outcome, pictures: str) -> list[str]:
     """Return the lines of every case: its tables, figures and pictures. `pictures` is put before the files' names."""
     lines = [*(f"- {name}: {value}" for name, value in outcome.machine.items()), ""]
-    lines += [f"![{OVERVIEW_TITLE}]({pictures}{OVERVIEW})", ""]
+    lines += [f"![{OVERVIEW_TITLE}]({pictures}{OVERVIEW})", ""] if overview_bars(outcome) else []
     for case, metric in _found(outcome):
         lines += [f"### {case.title}", ""] if metric is case.metrics[0] else []
         lines += [*_markdown(outcome, case, metric), ""]

@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 from bench import protocol
 from bench.protocol import Wish
 
-if prefetch := protocol.setting("PREFETCH", 0):
-    os.environ["dramatiq_queue_prefetch"] = str(prefetch)  # noqa: SIM112 - as dramatiq spells it
+# Read when it is imported.
+os.environ["dramatiq_queue_prefetch"] = str(protocol.setting("PREFETCH", 1_000))  # noqa: SIM112 - as dramatiq spells it
 
 import dramatiq
 import redis

@@ -13,7 +13,7 @@ from psycopg_pool import AsyncConnectionPool
 from bench import protocol
 from bench.protocol import Wish
 
-LIMIT = protocol.setting("LIMIT", 200)
+LIMIT = protocol.setting("LIMIT", 500)
 
 
 @worker(queue="default")

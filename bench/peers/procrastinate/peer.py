@@ -12,7 +12,7 @@ from bench.protocol import Wish
 
 CONCURRENCY = protocol.setting("CONCURRENCY", 30)
 CONNECTIONS = protocol.setting("CONNECTIONS", 20)
-WORKERS = protocol.setting("WORKERS", 1)
+WORKERS = protocol.setting("WORKERS", 4)
 DELETE = protocol.setting("DELETE", 0)
 DELETED = ("never", "always")
 
