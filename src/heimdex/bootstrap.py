@@ -50,7 +50,7 @@ from heimdex.service_layer.ports import (
     Wakeups,
 )
 from heimdex.service_layer.retry import RetryPolicy, RetryTransient, once
-from heimdex.service_layer.worker import Worker, WorkerTools
+from heimdex.service_layer.worker import Beside, Worker, WorkerTools
 
 JOBS_GROUP = "heimdex.jobs"
 """The entry-point group through which an installed package offers a JobRegistry, or what returns one."""
@@ -132,13 +132,16 @@ class Application:
         most = 2 * max(settings.batch, slots)
         # It takes the machine's time, so that with another clock the loop renews all by itself.
         on_time = isinstance(self.clock, SystemClock)
+        bus = MessageBus(bound_handlers(start_uow), ids=self.ids, retry=once)
+        beside = None if self.store.one_writer else Beside(bus, ThreadRunner(1, name="heimdex-claims"))
         tools = WorkerTools(
-            bus=MessageBus(bound_handlers(start_uow), ids=self.ids, retry=once),
+            bus=bus,
             patient_bus=self.patient_bus,
             clock=self.clock,
             inbox=QueueInbox(),
             runner=ThreadRunner(slots),
             wakeups=self.wakeups,
+            beside=beside,
             renewer=self.store.renewer(lease=settings.lease, every=settings.renew, most=most)
             if on_time
             else NoRenewer(),

@@ -354,8 +354,9 @@ def _claim(drive: Drive, job_id: UUID) -> Run:
 
 def _run(drive: Drive, type: str, payload: dict[str, JsonValue]) -> list[tuple[int, str | None]]:
     """Run a job function by itself and return what it said about its progress."""
-    context = ListeningContext(drive.ledger, _claim(drive, drive.ledger.create(type, payload)))
-    assert isinstance(run_function(drive.ledger.jobs.get(type), context), Succeed)
+    run = _claim(drive, drive.ledger.create(type, payload))
+    context = ListeningContext(drive.ledger, run)
+    assert isinstance(run_function(drive.ledger.jobs.get(type), run.job.payload_json, context), Succeed)
     return context.said
 
 
@@ -421,7 +422,8 @@ def test_reading_stops_when_the_job_is_no_longer_held(drive: Drive) -> None:
         run.held = False
 
     drive.files.while_reading = lose
-    outcome = run_function(drive.ledger.jobs.get(INGEST_FILE), ListeningContext(drive.ledger, run))
+    context = ListeningContext(drive.ledger, run)
+    outcome = run_function(drive.ledger.jobs.get(INGEST_FILE), run.job.payload_json, context)
 
     assert isinstance(outcome, Fail)
     assert outcome.code == LeaseLost.__name__

@@ -29,7 +29,7 @@ def outcome_of(function: object, payload: object = None, *, stored: str | None =
         job = uow.jobs.claim(created.job.id, worker=created.job.id, lease=timedelta(seconds=30))
     job.payload_json = job.payload_json if stored is None else stored
     context = JobContext(Run.of(job, lease_ends=30.0), lambda _: [], ledger.jobs.checked)
-    return run_function(ledger.jobs.get("job"), context)
+    return run_function(ledger.jobs.get("job"), job.payload_json, context)
 
 
 def raising(error: BaseException) -> object:

@@ -136,8 +136,8 @@ class HandRunner(Runner):
     def slots(self) -> int:
         return self._slots
 
-    def submit(self, work: Callable[[], None]) -> None:
-        self.waiting.append(work)
+    def submit(self, *pieces: Callable[[], None]) -> None:
+        self.waiting.extend(pieces)
 
     def submit_async(self, work: Callable[[], Coroutine[object, object, None]]) -> Callable[[], None]:
         task = HandTask(work)

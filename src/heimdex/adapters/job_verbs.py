@@ -409,9 +409,11 @@ def _as_one(changes: Sequence[Change]) -> Change:
 
 def check_held(job: Job) -> int:
     """Return the fence of a job that somebody holds."""
-    if job.lease_seq is None:
+    # Past SQLAlchemy's attributes: this is asked for every job that ends.
+    lease_seq: int | None = vars(job)["lease_seq"]
+    if lease_seq is None:
         raise InvalidInput("job", str(job.id), "give a job as its claim returned it")
-    return job.lease_seq
+    return lease_seq
 
 
 def _hold(job: Job) -> Hold:

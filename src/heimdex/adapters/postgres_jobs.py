@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from functools import cache
 from itertools import compress
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from attrs import fields_dict
@@ -26,6 +26,7 @@ from heimdex.adapters.postgres_create import (
     create_statement,
     stamp_again,
 )
+from heimdex.adapters.postgres_succeed import is_plain_success, succeed_parameters, succeed_statement, succeeded
 from heimdex.adapters.postgres_values import jobs_from, read_as
 from heimdex.adapters.postgres_write import write_parameters, write_statement
 from heimdex.adapters.scoping import carrying
@@ -117,24 +118,38 @@ class PostgresJobRepository(SqlAlchemyJobRepository):
         return {born[job_id].job.id for job_id, _ in rows}
 
     def finish(self, endings: Sequence[Ending]) -> Written:
+        for ending in endings:
+            check_held(ending.job)
+        plain = [place for place in _firsts(endings) if is_plain_success(endings[place])]
+        written = self._succeed([endings[place] for place in plain]) if plain else {}
+        done = {plain[number] for number in written}
+        others = [ending for place, ending in enumerate(endings) if place not in done]
+        rest = self._finish_decided(others) if others else Written((), ())
+        return Written(tuple(sorted([*written.values(), *rest.jobs], key=_by_id)), rest.refusals)
+
+    def _succeed(self, endings: Sequence[Ending]) -> dict[int, Job]:
+        """End the runs whose rows are as their claims returned them; return the jobs by the place of their ending."""
+        statement = carrying(succeed_statement(of_tenant=isinstance(self._scope, Tenant)), self._scope)
+        parameters = succeed_parameters(endings, self._scope) | self._organisation_parameter()
+        rows = self._session().connection().execute(statement, parameters).all()
+        return succeeded(endings, [(number, time) for number, time in rows])
+
+    def _finish_decided(self, endings: Sequence[Ending]) -> Written:
         # Decided on the jobs as their claims returned them, and written where nothing has moved since: one statement.
         # The others are locked, read and decided again, or refused.
-        firsts: dict[int, int] = {}
-        for place, ending in enumerate(endings):
-            check_held(ending.job)
-            firsts.setdefault(ending.job.id.int, place)
+        firsts = _firsts(endings)
         now = self._now()
         changes = []
-        for place in firsts.values():
+        for place in firsts:
             job = copied(endings[place].job)
             changes.append(self._change(job, self._end(job, endings[place]), now))
         kept = self._write_unmoved(changes)
         jobs = [change.job for change in compress(changes, kept)]
         self._wake_for(jobs, now)
-        done = set(compress(firsts.values(), kept))
+        done = set(compress(firsts, kept))
         others = [ending for place, ending in enumerate(endings) if place not in done]
         rest = super().finish(others) if others else Written((), ())
-        return Written(tuple(sorted([*jobs, *rest.jobs], key=lambda job: job.id.int)), rest.refusals)
+        return Written(tuple(sorted([*jobs, *rest.jobs], key=_by_id)), rest.refusals)
 
     def _write(self, changes: Sequence[Change]) -> None:
         self._expect(len(changes), sum(self._write_unmoved(changes)))
@@ -151,6 +166,18 @@ class PostgresJobRepository(SqlAlchemyJobRepository):
 
     def _organisation_parameter(self) -> dict[str, Any]:
         return {"org_id": str(self._scope.org_id)} if isinstance(self._scope, Tenant) else {}
+
+
+def _firsts(endings: Sequence[Ending]) -> list[int]:
+    """Return the places of the first ending of each job: of several the first counts."""
+    firsts: dict[int, int] = {}
+    for place, ending in enumerate(endings):
+        firsts.setdefault(vars(ending.job)["id"].int, place)
+    return list(firsts.values())
+
+
+def _by_id(job: Job) -> int:
+    return cast("int", vars(job)["id"].int)
 
 
 @cache

@@ -163,8 +163,7 @@ class _Table:
             os.close(self.file)
             raise
         self._free = list(range(0, self.size, process.SLOT_SIZE))
-        # By what is quick to hash: this is done for every job.
-        self._places: dict[tuple[int, int], tuple[int, int]] = {}
+        self._places: dict[Hold, tuple[int, int]] = {}
         self._ticket = 0
 
     def put(self, hold: Hold, until: float, since: float) -> None:
@@ -173,19 +172,19 @@ class _Table:
             return
         self._ticket += 1
         place = self._free.pop()
-        self._places[_key(hold)] = place, self._ticket
+        self._places[hold] = place, self._ticket
         process.HOLD.pack_into(self._memory, place, hold.job_id.bytes, hold.lease_seq, until, since)
         process.TICKET.pack_into(self._memory, place + process.TICKET_AT, self._ticket)
 
     def take(self, hold: Hold) -> None:
-        found = self._places.pop(_key(hold), None)
+        found = self._places.pop(hold, None)
         if found is not None:
             place, _ = found
             process.TICKET.pack_into(self._memory, place + process.TICKET_AT, _FREE)
             self._free.append(place)
 
     def renewed_at(self, hold: Hold) -> float | None:
-        found = self._places.get(_key(hold))
+        found = self._places.get(hold)
         if found is None:
             return None
         place, ticket = found
@@ -197,10 +196,6 @@ class _Table:
     def close(self) -> None:
         self._memory.close()
         os.close(self.file)
-
-
-def _key(hold: Hold) -> tuple[int, int]:
-    return hold.job_id.int, hold.lease_seq
 
 
 def _anonymous_file() -> int:

@@ -91,12 +91,17 @@ class SqlStore(Store):
         self._check_once()
         return join(self.database, session_or_connection, scope, self._tools, self._wakeups)
 
+    @property
+    def one_writer(self) -> bool:
+        return self.database.one_writer
+
     def reserve(self, longest: timedelta) -> tuple[StartUnitOfWork, Callable[[], None]]:
-        if self.database.one_writer:
+        if self.one_writer:
             return self.unit_of_work, lambda: None
         settings = evolve(
             self.database.settings,
-            pool_size=1,
+            # One for the worker's loop, one for its claims.
+            pool_size=2,
             max_overflow=0,
             pool_timeout=min(longest, self.database.settings.pool_timeout),
             statement_timeout=min(longest, self.database.settings.statement_timeout),

@@ -51,8 +51,8 @@ class ThreadRunner(Runner):
         self._name = name
         self._lock = Lock()
         self._free = slots
-        # What waits for a slot. Each call starts its piece, unless it says that it no longer needs the slot.
-        self._waiting: deque[Callable[[], bool]] = deque()
+        # What waits for a slot.
+        self._waiting: deque[Callable[[], None] | _AsyncWork] = deque()
         self._closed = False
         self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._threads: list[Thread] = []
@@ -62,12 +62,12 @@ class ThreadRunner(Runner):
     def slots(self) -> int:
         return self._slots
 
-    def submit(self, work: Callable[[], None]) -> None:
-        self._wait_for_slot(partial(self._start, work))
+    def submit(self, *pieces: Callable[[], None]) -> None:
+        self._wait_for_slot(*pieces)
 
     def submit_async(self, work: Callable[[], Coroutine[object, object, None]]) -> Callable[[], None]:
         piece = _AsyncWork(work)
-        self._wait_for_slot(partial(self._start_async, piece))
+        self._wait_for_slot(piece)
         return partial(self._interrupt, piece)
 
     def close(self) -> None:
@@ -75,10 +75,11 @@ class ThreadRunner(Runner):
             self._closed = True
             self._go_on()
 
-    def _wait_for_slot(self, start: Callable[[], bool]) -> None:
+    def _wait_for_slot(self, *pieces: Callable[[], None] | _AsyncWork) -> None:
         with self._lock:
-            self._waiting.append(start)
-            self._go_on()
+            self._waiting.extend(pieces)
+            if self._free:
+                self._go_on()
 
     def _free_slot(self) -> None:
         with self._lock:
@@ -90,20 +91,23 @@ class ThreadRunner(Runner):
     def _go_on(self) -> None:
         """Start what waits, as far as there are slots; once closed, let the threads end after the last of it."""
         while self._free and self._waiting:
-            if self._waiting.popleft()():
+            work = self._waiting.popleft()
+            if isinstance(work, _AsyncWork):
+                self._free -= self._start_async(work)
+            else:
+                self._start(work)
                 self._free -= 1
         if self._closed and not self._waiting:
             for _ in self._threads:
                 self._work.put(None)
             self._loop.close()
 
-    def _start(self, work: Callable[[], None]) -> bool:
+    def _start(self, work: Callable[[], None]) -> None:
         self._work.put(work)
         if len(self._threads) < self._slots:
             thread = Thread(target=self._run, name=f"{self._name}-{len(self._threads) + 1}", daemon=True)
             self._threads.append(thread)
             thread.start()
-        return True
 
     def _start_async(self, piece: _AsyncWork) -> bool:
         if not piece.dropped:
@@ -116,7 +120,19 @@ class ThreadRunner(Runner):
     def _run(self) -> None:
         while (work := self._work.get()) is not None:
             work()
-            self._free_slot()
+            while (work := self._next()) is not None:
+                work()
+
+    def _next(self) -> Callable[[], None] | None:
+        """Return what this thread runs next in its slot; None: it lets go of the slot."""
+        with self._lock:
+            first = self._waiting[0] if self._waiting else None
+            if first is not None and not isinstance(first, _AsyncWork):
+                self._waiting.popleft()
+                return first
+            self._free += 1
+            self._go_on()
+            return None
 
     def _begin(self, piece: _AsyncWork) -> None:
         with self._lock:

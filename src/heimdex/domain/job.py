@@ -25,7 +25,7 @@ Decisions: TypeAlias = tuple[Decision, ...]
 Detail: TypeAlias = dict[str, JsonValue]
 
 
-@frozen
+@frozen(cache_hash=True)
 class Hold:
     """A worker's hold on a running job. `lease_seq` is the number of the claim event and never repeats for a job."""
 
@@ -121,7 +121,7 @@ class Job:
         ending = self._ending() | (progress.detail if progress else {})
         match outcome:
             case Succeed(result_json):
-                return (self._decided(Trigger.SUCCEED, ending | _result(result_json)),)
+                return (self._decided(Trigger.SUCCEED, ending | result_detail(result_json)),)
             case Cancel(reason):
                 return (self._decided(Trigger.CANCEL, ending, reason=reason),)
             case Fail():
@@ -232,7 +232,9 @@ def as_kept(columns: dict[str, object]) -> Job:
 
 
 def copied(job: Job) -> Job:
-    return as_kept(dict(zip(_COLUMNS, _values(vars(job)), strict=True)))
+    columns = vars(job)
+    # A mapped one may have more than its columns.
+    return as_kept(dict(columns if len(columns) == len(_COLUMNS) else zip(_COLUMNS, _values(columns), strict=True)))
 
 
 def _error(error: Fail) -> Detail:
@@ -240,7 +242,8 @@ def _error(error: Fail) -> Detail:
     return detail if error.traceback is None else detail | {"traceback": error.traceback}
 
 
-def _result(result_json: str | None) -> Detail:
+def result_detail(result_json: str | None) -> Detail:
+    """Return what the event of a success carries of its result."""
     if result_json is None:
         return {}
     return {"result_sha256": digest(result_json), "result_bytes": len(result_json.encode())}

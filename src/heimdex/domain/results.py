@@ -36,6 +36,9 @@ class Effects:
     children: tuple[NewJob, ...] = ()
 
 
+NO_EFFECTS = Effects()
+
+
 @frozen
 class Ending:
     """The end of one run: the job as its holder knows it, the outcome, and a progress not yet written."""
@@ -43,7 +46,7 @@ class Ending:
     job: Job
     outcome: Outcome
     progress: Progress | None = None
-    effects: Effects = field(factory=Effects)
+    effects: Effects = NO_EFFECTS
 
 
 def _detail_json(text: str) -> str:

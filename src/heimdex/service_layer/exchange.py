@@ -1,13 +1,12 @@
 """What a worker tells the ledger and asks of it, and when: each part is one command, and what fails stays due."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 from uuid import UUID
 
 from heimdex.domain.commands import (
-    ClaimingCommand,
     ClaimJobs,
     ClaimOneByOne,
     DraftedCommand,
@@ -22,7 +21,6 @@ from heimdex.domain.commands import (
     WasCommitted,
 )
 from heimdex.domain.errors import OF_ONE_ROW, CommitOutcomeUnknown, HeimdexError, shown
-from heimdex.domain.job import Job
 from heimdex.domain.results import Draft, OneByOne
 from heimdex.domain.scope import System
 from heimdex.service_layer.job_registry import JobRegistry
@@ -32,6 +30,13 @@ from heimdex.service_layer.ports import Clock
 from heimdex.service_layer.runs import Runs
 
 Answer = TypeVar("Answer")
+Claiming = TypeVar("Claiming", ClaimJobs, ClaimOneByOne)
+
+Ask: TypeAlias = Callable[[MessageBus], Callable[[], None]]
+"""Asks a bus for something that takes time, and returns what is to be done in the loop with the answer."""
+
+Claimer: TypeAlias = Callable[[Ask], None]
+"""Calls what it is given, here or elsewhere, and what that returns in the loop."""
 
 _EXPIRED_AT_ONCE = 100
 _REPORTED_AT_ONCE = 500
@@ -58,6 +63,7 @@ class Exchange:
         bus: MessageBus,
         clock: Clock,
         runs: Runs,
+        claimer: Claimer,
     ) -> None:
         self.hungry = True
         self._worker_id = worker_id
@@ -67,6 +73,7 @@ class Exchange:
         self._bus = bus
         self._clock = clock
         self._runs = runs
+        self._claimer = claimer
         self._scope = System(
             actor=name, reason="a worker runs jobs of every organisation", source=f"worker {worker_id}"
         )
@@ -80,20 +87,24 @@ class Exchange:
         self._swept_to: UUID | None = None
         self._poll = Timer(settings.poll.total_seconds(), now)
         self._complaints = Timer(_COMPLAINT_SECONDS, now)
-        # A command whose commit has an unknown outcome: what it would have written, and what to do if it was.
-        self._doubt: tuple[Draft, Callable[[], None]] | None = None
+        # Commands whose commit has an unknown outcome: what each would have written, and what to do if it was.
+        self._doubts: list[tuple[Draft, Callable[[], None]]] = []
+        # Whether a claim has been asked for and not been answered, and what the last one failed with.
+        self.claiming = False
+        self._failure: Exception | None = None
 
     @property
     def unsettled(self) -> bool:
         """Whether something is not yet written, or not known to be."""
-        return self._doubt is not None or self._runs.unwritten > 0
+        return bool(self._doubts) or self._runs.unwritten > 0
 
     def due_at(self, now: float, room: int) -> float:
         """Return when there is something to do for the database, with so much room for jobs."""
-        if self.unsettled or (room and self.hungry):
+        may_claim = room > 0 and not self.claiming
+        if self.unsettled or self._failure is not None or (may_claim and self.hungry):
             return now
         due_at = [self._renewal.due_at, self._sweep.due_at]
-        if room:
+        if may_claim:
             due_at.append(self._poll.due_at)
         if self._runs.held:
             due_at += [self._reporting.due_at, self._cancels.due_at]
@@ -116,14 +127,13 @@ class Exchange:
 
     def settle(self) -> None:
         """Find out what became of a commit whose outcome was unknown, so that nothing is said or asked for twice."""
-        if self._doubt is None:
-            return
-        draft, take = self._doubt
-        if draft.jobs:
-            was_committed = self._bus.handle(WasCommitted(scope=self._scope, job=draft.jobs[0]))
-            if was_committed:
-                take()
-        self._doubt = None
+        while self._doubts:
+            draft, take = self._doubts[0]
+            if draft.jobs:
+                was_committed = self._bus.handle(WasCommitted(scope=self._scope, job=draft.jobs[0]))
+                if was_committed:
+                    take()
+            del self._doubts[0]
 
     def report(self) -> None:
         now = self._clock.monotonic()
@@ -191,17 +201,19 @@ class Exchange:
             self._sweep.restart(now)
 
     def claim(self, room: int) -> None:
+        """Ask for jobs unless that has been done and not been answered.
+
+        Raises:
+            Exception: what the last claim failed with, or this one where it is answered at once.
+        """
         now = self._clock.monotonic()
-        if not room or not (self.hungry or self._poll.is_due(now)):
-            return
-        try:
-            claimed: Sequence[Job] = self._claim(ClaimJobs, room, now)
-        except OF_ONE_ROW as error:
-            answer = self._claim(ClaimOneByOne, room, now)
-            self._pass_over(answer, error)
-            claimed = answer.jobs
-        self.hungry = bool(claimed)
-        self._poll.restart(now)
+        if self._failure is None and room and not self.claiming and (self.hungry or self._poll.is_due(now)):
+            # A wake-up from here on is of something that this claim may not see.
+            self.claiming, self.hungry = True, False
+            self._claimer(partial(self._ask_for_jobs, room, now))
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
 
     def sign_off(self) -> None:
         """Remove this worker from those on record."""
@@ -230,8 +242,29 @@ class Exchange:
             return answer
         return OneByOne(tuple(expired), ())
 
-    def _claim(self, command: type[ClaimingCommand[Answer]], room: int, now: float) -> Answer:
-        asked = command(
+    # Wherever the claimer runs it
+
+    def _ask_for_jobs(self, room: int, now: float, bus: MessageBus) -> Callable[[], None]:
+        """Claim, and return what is to be done in the loop. Touches nothing that the loop may change."""
+        batch = self._claiming(ClaimJobs, room)
+        try:
+            bus.handle(batch)
+        except OF_ONE_ROW as error:
+            return self._ask_one_by_one(room, now, error, bus)
+        except Exception as error:  # noqa: BLE001 - it is raised in the loop
+            return partial(self._fail, batch.draft, now, error)
+        return partial(self._answer, batch.draft, now)
+
+    def _ask_one_by_one(self, room: int, now: float, cause: HeimdexError, bus: MessageBus) -> Callable[[], None]:
+        one_by_one = self._claiming(ClaimOneByOne, room)
+        try:
+            answer = bus.handle(one_by_one)
+        except Exception as error:  # noqa: BLE001 - as above
+            return partial(self._fail, one_by_one.draft, now, error)
+        return partial(self._answer, one_by_one.draft, now, passed_over=(answer, cause))
+
+    def _claiming(self, command: type[Claiming], room: int) -> Claiming:
+        return command(
             scope=self._scope,
             worker=self._worker_id,
             types=self._jobs.types,
@@ -239,10 +272,21 @@ class Exchange:
             limit=room,
             queues=self._settings.queues,
         )
-        take = partial(self._take, asked.draft, now)
-        answer = self._send(asked, take)
-        take()
-        return answer
+
+    # In the loop again
+
+    def _answer(self, draft: Draft, now: float, passed_over: tuple[OneByOne, HeimdexError] | None = None) -> None:
+        self.claiming = False
+        self._take(draft, now)
+        if passed_over is not None:
+            self._pass_over(*passed_over)
+        self.hungry = self.hungry or bool(draft.jobs)
+        self._poll.restart(now)
+
+    def _fail(self, draft: Draft, now: float, error: Exception) -> None:
+        self.claiming, self.hungry, self._failure = False, True, error
+        if isinstance(error, CommitOutcomeUnknown):
+            self._doubts.append((draft, partial(self._take, draft, now)))
 
     def _take(self, draft: Draft, now: float) -> None:
         # A claim that was in doubt may be older than what the next renewal was reckoned from.
@@ -255,7 +299,7 @@ class Exchange:
         try:
             return self._bus.handle(command)
         except CommitOutcomeUnknown:
-            self._doubt = command.draft, take
+            self._doubts.append((command.draft, take))
             raise
 
     def _pass_over(self, answer: OneByOne, error: HeimdexError) -> None:

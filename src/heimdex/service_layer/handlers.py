@@ -34,7 +34,7 @@ from heimdex.domain.errors import (
 from heimdex.domain.job import Hold, Job
 from heimdex.domain.new_job import NewJob
 from heimdex.domain.outcomes import Fail, Succeed
-from heimdex.domain.results import Created, Ending, OneByOne, Written
+from heimdex.domain.results import NO_EFFECTS, Created, Ending, OneByOne, Written
 from heimdex.service_layer.ports import StartUnitOfWork, UnitOfWork
 
 
@@ -207,12 +207,14 @@ def _finish(command: FinishJobs, endings: Sequence[Ending], start_uow: StartUnit
         command.draft.jobs = written.jobs
         # By hold: one batch may hold the ends of two runs of a job, of which one was lost.
         refused = {Hold(refusal.job_id, refusal.lease_seq) for refusal in written.refusals}
-        _write_effects(uow, [e for e in endings if isinstance(e.outcome, Succeed) and e.job.hold not in refused])
+        with_effects = [e for e in endings if isinstance(e.outcome, Succeed) and e.effects != NO_EFFECTS]
+        _write_effects(uow, [ending for ending in with_effects if ending.job.hold not in refused])
     return written
 
 
 def _write_effects(uow: UnitOfWork, successes: Sequence[Ending]) -> None:
-    uow.assets.add_many([(ending.job, asset) for ending in successes for asset in ending.effects.assets])
+    if assets := [(ending.job, asset) for ending in successes for asset in ending.effects.assets]:
+        uow.assets.add_many(assets)
     for ending in successes:
         if ending.effects.children:
             job, children = ending.job, _children(ending.effects.children, ending.job)

@@ -3,16 +3,17 @@
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import cached_property
 from itertools import islice
 from typing import TypeAlias
 from uuid import UUID
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from heimdex.domain.asset import NewAsset
 from heimdex.domain.constraints import ASSET_URI
 from heimdex.domain.errors import InvalidInput, UniqueViolation
-from heimdex.domain.job import Job
+from heimdex.domain.job import Job, copied
 from heimdex.domain.json_text import JsonValue, canonical
 from heimdex.domain.new_job import DEFAULT_QUEUE, JobLimits, NewJob
 from heimdex.domain.outcomes import Progress
@@ -83,15 +84,20 @@ class JobContext:
         self._create_children = create_children
         self._check_job = check_job
         self.assets = AssetBuffer(run)
-        self.logger = logging.LoggerAdapter(
-            logging.getLogger(f"heimdex.job.{run.job.type}"),
-            {"job_id": str(run.job.id), "org_id": str(run.job.org_id), "attempt": run.job.attempt},
+
+    @cached_property
+    def logger(self) -> "logging.LoggerAdapter[logging.Logger]":
+        """Writes to `heimdex.job.TYPE`; each record carries the ids of the job and of its organisation."""
+        job = self._run.job
+        return logging.LoggerAdapter(
+            logging.getLogger(f"heimdex.job.{job.type}"),
+            {"job_id": str(job.id), "org_id": str(job.org_id), "attempt": job.attempt},
         )
 
     @property
     def job(self) -> Job:
         """The job as it was claimed, a copy."""
-        return evolve(self._run.job)
+        return copied(self._run.job)
 
     @property
     def org_id(self) -> UUID:

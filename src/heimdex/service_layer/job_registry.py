@@ -5,7 +5,7 @@ from datetime import timedelta
 from inspect import Parameter, isasyncgenfunction, iscoroutinefunction, isgeneratorfunction, signature
 from typing import TypeAlias, TypeVar, cast, get_type_hints
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from heimdex.domain.backoff import Backoff
 from heimdex.domain.errors import InvalidInput, UnknownJobType
@@ -33,9 +33,10 @@ class RegisteredJob:
     function: JobFunction
     form: PayloadForm
     limits: JobLimits
+    is_async: bool = field(init=False)
 
-    @property
-    def is_async(self) -> bool:
+    @is_async.default
+    def _is_coroutine_function(self) -> bool:
         return iscoroutinefunction(self.function)
 
 

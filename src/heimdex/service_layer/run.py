@@ -18,6 +18,10 @@ Entry: TypeAlias = Progress | Note
 AS_REQUESTED = Cancel("its cancel was requested")
 
 
+def _nothing() -> None:
+    pass
+
+
 @define(eq=False)
 class Run:
     """What the worker's loop and the function's thread share; each attribute says who writes it.
@@ -29,13 +33,12 @@ class Run:
     hold: Hold
     # The worker's monotonic time at which the lease ends unless it is renewed. Written by the loop.
     lease_ends: float
-    # Whether the runner has it, and whether it has been looked at as one of those that wait. Written by the loop.
-    submitted: bool = False
+    # Whether it has been looked at as one of those that wait. Written by the loop.
     waits: bool = False
     # Monotonic time. Written by the loop.
     claimed_at: float = 0.0
     # Makes an async function stop where it awaits; a plain one cannot be stopped. Written by the loop.
-    interrupt: Callable[[], None] = field(default=lambda: None)
+    interrupt: Callable[[], None] = _nothing
     # Whether somebody wants the job canceled. Written by the loop.
     cancel_requested: bool = False
     # Monotonic time. Written by the thread.
@@ -49,20 +52,33 @@ class Run:
     assets: dict[str, NewAsset] = field(factory=dict)
     children: list[NewJob] = field(factory=list)
     # Whoever takes the turn decides: the thread that starts the function, or the loop that gives the job back.
-    _turn: "deque[None]" = field(factory=lambda: deque([None]), init=False)
+    _turn: list[None] = field(factory=lambda: [None], init=False)
     _written: Progress | None = field(default=None, init=False)
+    # Of the job, whose own attributes are slow to read where its class is mapped.
+    type: str = ""
+    timeout: float = 0.0
+    suspect: bool = False
 
     @classmethod
     def of(cls, job: Job, *, lease_ends: float, claimed_at: float = 0.0) -> "Run":
         """Return the run of a job as its claim returned it."""
-        if job.hold is None:
+        columns = vars(job)
+        if columns["lease_seq"] is None:
             raise InvalidInput("job", str(job.id), "give a job as its claim returned it")
-        return cls(job, job.hold, lease_ends, claimed_at=claimed_at)
+        return cls(
+            job,
+            Hold(columns["id"], columns["lease_seq"]),
+            lease_ends,
+            claimed_at=claimed_at,
+            type=columns["type"],
+            timeout=columns["timeout"].total_seconds(),
+            suspect=columns["crashes"] > 0,
+        )
 
     @property
     def deadline(self) -> float | None:
         """The monotonic time at which it has run for its timeout; None before it has started."""
-        return None if self.started_at is None else self.started_at + self.job.timeout.total_seconds()
+        return None if self.started_at is None else self.started_at + self.timeout
 
     def take_turn(self) -> bool:
         """Return True to the first who asks, in whatever thread."""
@@ -98,6 +114,7 @@ class Run:
 
     def ending(self, outcome: Outcome) -> Ending:
         """Return the end of this run; what its function made belongs to it only when it is a success."""
-        succeeds = isinstance(outcome, Succeed)
-        effects = Effects(tuple(self.assets.values()), tuple(self.children)) if succeeds else Effects()
-        return Ending(self.job, outcome, progress=self.unwritten_progress(), effects=effects)
+        if not isinstance(outcome, Succeed) or not (self.assets or self.children):
+            return Ending(self.job, outcome, self.unwritten_progress())
+        effects = Effects(tuple(self.assets.values()), tuple(self.children))
+        return Ending(self.job, outcome, self.unwritten_progress(), effects)

@@ -6,7 +6,7 @@ from collections.abc import Awaitable
 from typing import cast
 
 from heimdex.domain.errors import CancelRequested, HeimdexError
-from heimdex.domain.json_text import canonical
+from heimdex.domain.json_text import canonical, decode
 from heimdex.domain.outcomes import Cancel, Fail, Outcome, Snooze, Succeed
 from heimdex.service_layer.job_context import JobContext
 from heimdex.service_layer.job_registry import RegisteredJob
@@ -18,27 +18,27 @@ class _BadPayload(Exception):
     """The stored payload does not fit the function. Its text holds no value of the payload."""
 
 
-def run_function(registered: RegisteredJob, context: JobContext) -> Outcome:
+def run_function(registered: RegisteredJob, payload_json: str, context: JobContext) -> Outcome:
     """Run a job function and return how it ended. Never raises."""
     try:
-        result = registered.function(_payload(registered, context), context)
+        result = registered.function(_payload(registered, payload_json), context)
     except BaseException as error:  # noqa: BLE001 - whatever a job function raises, and be it SystemExit, is its failure
         return _failure(error, context)
     return _outcome(result)
 
 
-async def run_async_function(registered: RegisteredJob, context: JobContext) -> Outcome:
+async def run_async_function(registered: RegisteredJob, payload_json: str, context: JobContext) -> Outcome:
     """Run an async job function and return how it ended. Never raises, not even when its task is cancelled."""
     try:
-        result = await cast("Awaitable[object]", registered.function(_payload(registered, context), context))
+        result = await cast("Awaitable[object]", registered.function(_payload(registered, payload_json), context))
     except BaseException as error:  # noqa: BLE001 - as in run_function
         return _failure(error, context)
     return _outcome(result)
 
 
-def _payload(registered: RegisteredJob, context: JobContext) -> object:
+def _payload(registered: RegisteredJob, payload_json: str) -> object:
     try:
-        return registered.form.rebuild(context.job.payload)
+        return registered.form.rebuild(decode(payload_json))
     except Exception as error:  # also a row that was written past Heimdex fails alone
         raise _BadPayload(_without_value(error)) from error
 

@@ -4,8 +4,10 @@ Only the worker's loop calls this. What a run shares with the thread of its func
 """
 
 import logging
+import math
 from collections.abc import Collection, Iterable
 from datetime import timedelta
+from itertools import takewhile
 
 from attrs import define, field
 
@@ -33,9 +35,16 @@ class Runs:
     _renewer: Renewer = field(factory=NoRenewer)
     # By hold, since the same job may be claimed again before its first run here is known to be lost.
     held: dict[Hold, Run] = field(factory=dict, init=False)
+    # Those of them that wait to be given to the runner, in the order of their claims.
+    _waiting: list[Run] = field(factory=list, init=False)
+    _suspects: int = field(default=0, init=False)
+    # Before that moment no deadline passes and no lease ends.
+    look_at: float = field(default=math.inf, init=False)
     # Functions that go on after their hold has ended: each takes a slot until it returns.
     stuck: list[Run] = field(factory=list, init=False)
     endings: list[Ending] = field(factory=list, init=False)
+    # Of what has ended, in the same order.
+    _ended: list[Hold] = field(factory=list, init=False)
     reports: list[Report] = field(factory=list, init=False)
     _log: logging.Logger = field(factory=lambda: logging.getLogger("heimdex.worker"), init=False)
 
@@ -45,19 +54,23 @@ class Runs:
 
     @property
     def with_suspect(self) -> bool:
-        return any(run.job.suspect for run in self.held.values())
+        return self._suspects > 0
 
     def busy(self, since: float) -> int:
         """Return how many slots are taken by functions that have run since then, or longer."""
-        long = [run for run in self.held.values() if run.started_at is not None and run.started_at <= since]
-        return len(long) + len(self.stuck)
+        # They start in the order in which they were claimed, but for suspects, which run alone.
+        started = takewhile(_has_started, self.held.values())
+        return sum(run.started_at is not None and run.started_at <= since for run in started) + len(self.stuck)
 
     def add(self, job: Job, *, lease_ends: float, claimed_at: float) -> None:
         run = Run.of(job, lease_ends=lease_ends, claimed_at=claimed_at)
         self.held[run.hold] = run
+        self._waiting.append(run)
+        self._suspects += run.suspect
+        self.look_at = min(self.look_at, lease_ends, claimed_at + run.timeout)
         # If this loop hangs from now on, the lease runs out once it would have ended the run. It may have waited for a
         # slot until the second time that those which wait are looked at.
-        self._renewer.add(run.hold, until=lease_ends + 2 * WAITING_SECONDS + job.timeout.total_seconds())
+        self._renewer.add(run.hold, until=lease_ends + 2 * WAITING_SECONDS + run.timeout)
 
     def due_for_renewal(self, every: float, now: float) -> list[Hold]:
         """Return the holds to renew so that no renewal gets older than `every`: none while the renewer keeps up.
@@ -87,15 +100,19 @@ class Runs:
         return [hold for hold, run in self.held.items() if run.claimed_at <= since and not run.cancel_requested]
 
     def to_submit(self, now: float) -> list[Run]:
-        """Return the runs to be given to the runner now. A suspect is one once it is the only run here."""
-        # A claim that was in doubt may be known only when its lease has ended.
-        waiting = [run for run in self.held.values() if not run.submitted and now < run.lease_ends]
-        return [run for run in waiting if not run.job.suspect or len(self.held) == 1]
+        """Return the runs to be given to the runner now.
 
-    def moments(self) -> list[float]:
-        """Return when deadlines pass and leases end."""
-        deadlines = [run.deadline for run in self.held.values() if run.deadline is not None]
-        return deadlines + [run.lease_ends for run in self.held.values()]
+        A suspect is one once it is the only run here and nothing is unwritten: it may end this process.
+        """
+        if not self._waiting:
+            return []
+        # What was given back meanwhile is no longer held.
+        waiting = [run for run in self._waiting if run.held]
+        # A claim that was in doubt may be known only when its lease has ended.
+        alone = len(self.held) == 1 and not self.unwritten
+        ready = [run for run in waiting if now < run.lease_ends and (alone or not run.suspect)]
+        self._waiting = [run for run in waiting if run not in ready] if len(ready) < len(waiting) else []
+        return ready
 
     def take_back(self, run: Run, outcome: Outcome) -> None:
         """Take in that the function of a run has returned. If its hold has ended before, only the slot comes back."""
@@ -116,13 +133,14 @@ class Runs:
 
     def forget_endings(self, count: int) -> None:
         # Until now: the loop may be kept from writing an end for longer than a lease.
-        for ending in self.endings[:count]:
-            if ending.job.hold is not None:
-                self._renewer.remove(ending.job.hold)
-        del self.endings[:count]
+        for hold in self._ended[:count]:
+            self._renewer.remove(hold)
+        del self.endings[:count], self._ended[:count]
 
     def end_overdue(self, now: float) -> None:
         """End the runs that have used up their timeout, and those whose lease has ended by the worker's own clock."""
+        if now < self.look_at:
+            return
         lost = []
         for run in list(self.held.values()):
             if run.deadline is not None and now >= run.deadline:
@@ -132,6 +150,7 @@ class Runs:
                 lost.append(run)
         self.give_back(lost, NOT_STARTED)
         self.lose([run for run in lost if run.held])
+        self.look_at = min((_next_look(run, now) for run in self.held.values()), default=math.inf)
 
     def lose(self, runs: Collection[Run]) -> None:
         """Let go of runs whose jobs may be somebody else's; whoever holds a job decides what becomes of it."""
@@ -161,8 +180,8 @@ class Runs:
     def give_back_waiting(self) -> None:
         """Give back what has waited here since this was called last: another worker may have a slot."""
         waited = [run for run in self.held.values() if run.waits]
-        self.give_back([run for run in waited if run.job.suspect], SUSPECT_WAITED)
-        self.give_back([run for run in waited if not run.job.suspect], WAITED)
+        self.give_back([run for run in waited if run.suspect], SUSPECT_WAITED)
+        self.give_back([run for run in waited if not run.suspect], WAITED)
         for run in self.held.values():
             run.waits = True
 
@@ -182,12 +201,15 @@ class Runs:
     def _end(self, run: Run, outcome: Outcome) -> None:
         """Keep what became of a run until it is written."""
         self._let_go(run)
-        self.reports += run.unwritten_notes()
+        if run.notes:
+            self.reports += run.unwritten_notes()
         self.endings.append(run.ending(outcome))
+        self._ended.append(run.hold)
 
     def _let_go(self, run: Run) -> None:
         # From now on its function may write nothing.
         run.held = False
+        self._suspects -= run.suspect
         del self.held[run.hold]
 
     def _leave(self, run: Run) -> None:
@@ -197,3 +219,12 @@ class Runs:
         # Before it is told: what it does then to clean up is too late to be written.
         run.held = False
         run.interrupt()
+
+
+def _has_started(run: Run) -> bool:
+    return run.started_at is not None or run.suspect
+
+
+def _next_look(run: Run, now: float) -> float:
+    """Return a moment before which this run needs no look: if it starts after now, it may run for its timeout."""
+    return min(run.lease_ends, now + run.timeout if run.deadline is None else run.deadline)

@@ -6,7 +6,9 @@ through the inbox. So a simulator can drive it step by step.
 
 import logging
 import math
+from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from uuid import UUID
@@ -19,9 +21,9 @@ from heimdex.domain.new_job import NewJob
 from heimdex.domain.outcomes import Outcome
 from heimdex.domain.results import Created
 from heimdex.domain.scope import Tenant
-from heimdex.service_layer.exchange import Exchange
+from heimdex.service_layer.exchange import Ask, Exchange
 from heimdex.service_layer.job_context import JobContext
-from heimdex.service_layer.job_registry import JobRegistry
+from heimdex.service_layer.job_registry import JobRegistry, RegisteredJob
 from heimdex.service_layer.message_bus import MessageBus
 from heimdex.service_layer.pace import SECONDS_AHEAD, Pace, Timer, WorkerSettings
 from heimdex.service_layer.ports import Clock, Inbox, NoRenewer, Renewer, Runner, Wakeups
@@ -38,6 +40,14 @@ _TROUBLE_SECONDS = 1.0
 _LAST_SECONDS = 2.0
 
 
+@frozen
+class Beside:
+    """Where a worker claims while its loop writes: through a connection of its own, one claim at a time."""
+
+    bus: MessageBus
+    runner: Runner
+
+
 @frozen(kw_only=True)
 class WorkerTools:
     """What a worker needs from outside.
@@ -45,6 +55,7 @@ class WorkerTools:
     Args:
         bus: tries each command once: the loop tries again by itself, and renews meanwhile.
         patient_bus: for what job functions ask for: it may wait and try again.
+        beside: None where one writer waits for the other anyway: then the loop claims, too.
         close: gives up what was reserved for this worker.
     """
 
@@ -55,6 +66,7 @@ class WorkerTools:
     runner: Runner
     wakeups: Wakeups
     renewer: Renewer = field(factory=NoRenewer)
+    beside: Beside | None = None
     close: Callable[[], None] = lambda: None
 
 
@@ -82,7 +94,11 @@ class Worker:
             bus=tools.bus,
             clock=tools.clock,
             runs=self._runs,
+            claimer=self._ask_here if tools.beside is None else partial(self._ask_beside, tools.beside),
         )
+        # What has returned and not been taken back, and whether the loop has been told that there is some.
+        self._returned: deque[tuple[Run, Outcome, float]] = deque()
+        self._told = False
         now = tools.clock.monotonic()
         self._waiting = Timer(WAITING_SECONDS, now + WAITING_SECONDS)
         self._quiet_until = now
@@ -132,6 +148,8 @@ class Worker:
         self._closed = True
         self._unsubscribe()
         self._tools.runner.close()
+        if self._tools.beside is not None:
+            self._tools.beside.runner.close()
         self._tools.renewer.close()
         self._exchange.sign_off()
         self._tools.close()
@@ -143,6 +161,8 @@ class Worker:
             message()
         self._take_messages()
         self._end_overdue()
+        # Before the loop waits for the ledger, and after it for what that brings.
+        self._start()
         self._talk_to_the_ledger()
         self._start()
         self._see_whether_to_end()
@@ -164,9 +184,13 @@ class Worker:
         self._stop_at = self._now() + grace.total_seconds()
         self._runs.give_back(self._runs.held.values(), STOPPING)
 
-    def _take_back(self, run: Run, outcome: Outcome, seconds: float) -> None:
-        self._pace.observe(seconds)
-        self._runs.take_back(run, outcome)
+    def _take_returned(self) -> None:
+        # Before the first look: what comes after the last one tells the loop again.
+        self._told = False
+        while self._returned:
+            run, outcome, seconds = self._returned.popleft()
+            self._pace.observe(seconds)
+            self._runs.take_back(run, outcome)
 
     # Runs
 
@@ -174,28 +198,36 @@ class Worker:
         if self._stop_at is not None:
             # Claimed before the stop, and known only since: the outcome of the commit was unknown.
             self._runs.give_back(self._runs.held.values(), STOPPING)
+        runner, plain = self._tools.runner, list[Callable[[], None]]()
         for run in self._runs.to_submit(self._now()):
-            run.submitted = True
-            if self._jobs.get(run.job.type).is_async:
-                run.interrupt = self._tools.runner.submit_async(partial(self._work_async, run))
+            registered = self._jobs.get(run.type)
+            if registered.is_async:
+                runner.submit(*plain)
+                plain.clear()
+                run.interrupt = runner.submit_async(partial(self._work_async, registered, run))
             else:
-                self._tools.runner.submit(partial(self._work, run))
+                plain.append(partial(self._work, registered, run))
+        runner.submit(*plain)
 
     # What runs outside the loop
 
-    def _work(self, run: Run) -> None:
+    def _work(self, registered: RegisteredJob, run: Run) -> None:
         began = self._may_begin(run)
-        if began is None:
-            return
-        outcome = run_function(self._jobs.get(run.job.type), self._context(run))
-        self._tools.inbox.put(partial(self._take_back, run, outcome, self._now() - began))
+        if began is not None:
+            outcome = run_function(registered, run.job.payload_json, self._context(run))
+            self._return(run, outcome, self._now() - began)
 
-    async def _work_async(self, run: Run) -> None:
+    async def _work_async(self, registered: RegisteredJob, run: Run) -> None:
         began = self._may_begin(run)
-        if began is None:
-            return
-        outcome = await run_async_function(self._jobs.get(run.job.type), self._context(run))
-        self._tools.inbox.put(partial(self._take_back, run, outcome, self._now() - began))
+        if began is not None:
+            outcome = await run_async_function(registered, run.job.payload_json, self._context(run))
+            self._return(run, outcome, self._now() - began)
+
+    def _return(self, run: Run, outcome: Outcome, seconds: float) -> None:
+        self._returned.append((run, outcome, seconds))
+        if not self._told:
+            self._told = True
+            self._tools.inbox.put(self._take_returned)
 
     def _may_begin(self, run: Run) -> float | None:
         """Return when the function of a run begins, by the monotonic clock; None if it must not."""
@@ -217,6 +249,14 @@ class Worker:
         scope = Tenant(job.org_id, actor=job.requested_by, source=f"job {job.id}")
         command = CreateChildren(scope=scope, parent=job, new_jobs=new_jobs, lease=self._settings.lease)
         return self._tools.patient_bus.handle(command)
+
+    # Claims
+
+    def _ask_here(self, ask: Ask) -> None:
+        ask(self._tools.bus)()
+
+    def _ask_beside(self, beside: Beside, ask: Ask) -> None:
+        beside.runner.submit(lambda: self._tools.inbox.put(ask(beside.bus)))
 
     # What should have ended
 
@@ -282,6 +322,9 @@ class Worker:
 
     def _leave(self) -> None:
         """Give back what is held, as well as it can be done."""
+        # The error that ends this worker is the one to be told.
+        with suppress(Exception):
+            self._await_claim()
         self._runs.stop()
         try:
             self._exchange.settle()
@@ -289,6 +332,13 @@ class Worker:
             self._exchange.finish()
         except Exception:  # noqa: BLE001 - the error that ends this worker is the one to be told
             self._log.exception("%d ends could not be written; their leases will run out", len(self._runs.endings))
+
+    def _await_claim(self) -> None:
+        until = self._now() + _LAST_SECONDS
+        while self._exchange.claiming and (left := until - self._now()) > 0:
+            message = self._tools.inbox.get(timedelta(seconds=left))
+            if message is not None:
+                message()
 
     def _room(self) -> int:
         """Return how many jobs to claim now. Beside a suspect, none: it runs alone."""
@@ -305,7 +355,7 @@ class Worker:
     def _patience(self) -> timedelta:
         """Return how long to wait for something to come in, in whole milliseconds: a shorter wait would be none."""
         now = self._now()
-        moments = [max(self._exchange.due_at(now, self._room()), self._quiet_until), *self._runs.moments()]
+        moments = [max(self._exchange.due_at(now, self._room()), self._quiet_until), self._runs.look_at]
         if self._stop_at is not None:
             moments.append(self._stop_at if self._runs.held else self._stop_at + _LAST_SECONDS)
         elif self._no_slot_since is not None:
@@ -315,7 +365,7 @@ class Worker:
     def _see_whether_to_end(self) -> None:
         if self._stop_at is None or self._runs.held:
             return
-        if self._exchange.unsettled:
+        if self._exchange.unsettled or self._exchange.claiming:
             if self._now() < self._stop_at + _LAST_SECONDS:
                 return
             self._log.error("%d ends and reports could not be written; their leases will run out", self._runs.unwritten)

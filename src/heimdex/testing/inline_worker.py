@@ -68,8 +68,8 @@ class InlineRunner(Runner):
     def slots(self) -> int:
         return 1
 
-    def submit(self, work: Callable[[], None]) -> None:
-        self._waiting.append(work)
+    def submit(self, *pieces: Callable[[], None]) -> None:
+        self._waiting.extend(pieces)
 
     def submit_async(self, work: Callable[[], Coroutine[object, object, None]]) -> Callable[[], None]:
         self._waiting.append(lambda: asyncio.run(work()))

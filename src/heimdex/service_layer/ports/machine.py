@@ -49,8 +49,8 @@ class Runner(Protocol):
     @property
     def slots(self) -> int: ...
 
-    def submit(self, work: Callable[[], None]) -> None:
-        """Run `work`, which never raises, when a slot is free; return at once."""
+    def submit(self, *pieces: Callable[[], None]) -> None:
+        """Run each piece of work, which never raises, when a slot is free; return at once."""
 
     def submit_async(self, work: Callable[[], Coroutine[object, object, None]]) -> Callable[[], None]:
         """Run `work` beside others on one event loop when a slot is free; return at once.

@@ -195,8 +195,12 @@ class Store(Protocol):
             InvalidInput: it is neither, or of another kind of database, or has no transactions.
         """
 
+    @property
+    def one_writer(self) -> bool:
+        """Whether its writers wait for each other, so that a second one could not write beside the first."""
+
     def reserve(self, longest: timedelta) -> tuple[StartUnitOfWork, Callable[[], None]]:
-        """Return units of work on one connection that nobody else can use, and what closes it.
+        """Return units of work on two connections that nobody else can use, and what closes them.
 
         Neither a statement there nor a wait for a lock takes longer than `longest`. A store whose writers wait for
         each other in any case returns its own units of work.

@@ -78,8 +78,8 @@ class SimulatedRunner(Runner):
     def slots(self) -> int:
         return self._slots
 
-    def submit(self, work: Callable[[], None]) -> None:
-        self._waiting.append(work)
+    def submit(self, *pieces: Callable[[], None]) -> None:
+        self._waiting.extend(pieces)
         self._go_on()
 
     def submit_async(self, work: Callable[[], Coroutine[object, object, None]]) -> Callable[[], None]:

@@ -17,7 +17,7 @@ from heimdex.domain.errors import DatabaseError
 from heimdex.service_layer.message_bus import MessageBus
 from heimdex.service_layer.ports import NoRenewer, Renewer
 from heimdex.service_layer.retry import RetryPolicy, RetryTransient, once
-from heimdex.service_layer.worker import Worker, WorkerTools
+from heimdex.service_layer.worker import Beside, Worker, WorkerTools
 from heimdex.testing.simulator.chance import chance
 from heimdex.testing.simulator.faults import FaultPlan
 from heimdex.testing.simulator.fibers import Process, Scheduler
@@ -213,6 +213,7 @@ class Simulation:
                 runner=SimulatedRunner(self._scheduler, process, self._plan.slots),
                 wakeups=self.ledger.wakeups,
                 renewer=self._renewer(worker_id, process, bus),
+                beside=self._beside(process, bus),
             ),
         )
         if self._ending or host.leaving:
@@ -234,6 +235,10 @@ class Simulation:
             every=self._plan.settings.renew,
             lease=self._plan.settings.lease,
         )
+
+    def _beside(self, process: Process, bus: MessageBus) -> Beside | None:
+        """Return where a worker claims; in every fourth run its loop claims, as it does where there is one writer."""
+        return None if self._plan.seed % 4 == 0 else Beside(bus, SimulatedRunner(self._scheduler, process, 1))
 
     def _act(self, host: Host, client: Client) -> None:
         try:
