@@ -11,12 +11,13 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import median
 
 import psycopg2
 from attrs import define, field, frozen
 from rich.console import Console
 
-from bench.cases import CASES, Bench, Case
+from bench.cases import CASES, RATE, Bench, Case
 from bench.catalogue import ROOT, CannotInstall, Peer, catalogue, install, varied
 from bench.figures import order_of
 from bench.pictures import draw
@@ -114,7 +115,7 @@ class Run:
         jobs = min(case.first_jobs, self.effort.most_jobs)
         if not self.effort.sized:
             return jobs
-        rate = self.rates.get((case.sized_as or "", peer.name))
+        rate = None if case.sized_as is None else self._known_rate(case.sized_as, peer)
         if rate is None:
             values = case.measure(self.bench, peer, jobs)
             self.bench.samples.clear()  # nothing else is in there before the rounds of a case
@@ -125,6 +126,11 @@ class Run:
                 rate = case.measure(self.bench, peer, jobs)[case.sized_by]
         self.rates[case.name, peer.name] = rate
         return max(_LEAST_JOBS, min(int(rate * self.effort.seconds_of(peer, case)), self.effort.most_jobs))
+
+    def _known_rate(self, case: str, peer: Peer) -> float | None:
+        """Return the rate of an earlier case: of its trial or, where --resume has it, of its rounds."""
+        found = self.outcome.values(case, peer.name, RATE.name)
+        return self.rates.get((case, peer.name)) or (median(found) if found else None)
 
     def _seldom(self, case: Case, peers: Sequence[Peer]) -> set[str]:
         """Return who runs in every third round only: who cannot be the best peer whose jobs are where ours are."""

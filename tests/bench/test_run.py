@@ -91,9 +91,12 @@ def test_a_case_that_is_measured_again_takes_the_place_of_what_was_known(run: Ru
     assert run.outcome.failures == []
 
 
-def test_a_case_sized_as_an_earlier_one_needs_no_trial(run: Run) -> None:
+@pytest.mark.parametrize("resumed", [False, True])
+def test_a_case_sized_as_an_earlier_one_needs_no_trial(run: Run, *, resumed: bool) -> None:
     run.measure(_case(), _peers())
     later = evolve(_case({name: PeerFailed("a trial") for name in RATES}, at=8), name="drain-2", sized_as="drain-1")
+    if resumed:
+        run.rates.clear()
 
     run.measure(later, _peers())
 

@@ -1,5 +1,6 @@
 """What `heimdex bench` does."""
 
+import logging
 import multiprocessing
 import signal
 import time
@@ -165,6 +166,8 @@ def bench_jobs(arrivals: SimpleQueue[float] | None = None) -> JobRegistry:
 
 def work_beside(settings: Settings, queue: str, ready: "Semaphore", go: "Event") -> None:
     """Be another worker process: say that it is ready, wait, and work until told to stop or left alone."""
+    # What there is to warn of, the first process says too.
+    logging.getLogger("heimdex").setLevel(logging.ERROR)
     with bootstrap(settings, jobs=bench_jobs()) as heimdex:
         worker = heimdex.worker(queues=[queue])
         parent = multiprocessing.parent_process()
