@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from statistics import median
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -44,9 +45,10 @@ def print_case(outcome: Outcome, case: Case, console: Console) -> None:
     """Print the tables of one case, as wide as the terminal."""
     for metric in case.metrics:
         rows = list(_rows(outcome, case, metric))
-        table = Table("", *_HEADINGS, title=f"{case.title}: {metric.unit}", title_justify="left")
+        title = f"{case.title}: {metric.unit}"
+        table = Table("", *_HEADINGS, title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
         for column in table.columns[1:]:
-            column.justify = "right"
+            column.justify, column.no_wrap = "right", True
         for row in rows:
             table.add_row(*row)
         if rows:
