@@ -29,7 +29,7 @@ from heimdex.service_layer.message_bus import MessageBus
 from heimdex.service_layer.pace import WorkerSettings
 from heimdex.service_layer.ports import Inbox, NoRenewer, Renewer, Runner, Specify
 from heimdex.service_layer.retry import RetryPolicy, RetryTransient, once
-from heimdex.service_layer.worker import Worker, WorkerTools
+from heimdex.service_layer.worker import Beside, Worker, WorkerTools
 from tests.service_layer.faults import Faults
 from tests.stores import HandClock, SequentialIds
 
@@ -307,6 +307,7 @@ class HandWorker:
         settings: WorkerSettings | None = None,
         clock: HandClock | None = None,
         renewer: Renewer | None = None,
+        claims: HandRunner | None = None,
         close: Callable[[], None] = lambda: None,
     ) -> None:
         self.ledger = ledger
@@ -326,6 +327,7 @@ class HandWorker:
                 runner=self.runner,
                 wakeups=ledger.wakeups,
                 renewer=renewer or NoRenewer(),
+                beside=None if claims is None else Beside(ledger.bus, claims),
                 close=close,
             ),
         )

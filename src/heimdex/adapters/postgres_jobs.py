@@ -4,7 +4,7 @@ Core cannot say a data-modifying WITH that feeds another, nor `unnest` of many a
 text. They restate `Job.claim` and `apply`; the tests' state machine holds them equal.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import cache
 from itertools import compress
@@ -27,7 +27,7 @@ from heimdex.adapters.postgres_create import (
     stamp_again,
 )
 from heimdex.adapters.postgres_succeed import is_plain_success, succeed_parameters, succeed_statement, succeeded
-from heimdex.adapters.postgres_values import jobs_from, read_as
+from heimdex.adapters.postgres_values import jobs_from, read_as, time_from
 from heimdex.adapters.postgres_write import write_parameters, write_statement
 from heimdex.adapters.scoping import carrying
 from heimdex.domain.job import Job, copied
@@ -118,38 +118,42 @@ class PostgresJobRepository(SqlAlchemyJobRepository):
         return {born[job_id].job.id for job_id, _ in rows}
 
     def finish(self, endings: Sequence[Ending]) -> Written:
+        # Written where nothing has moved since the claim: one statement for plain successes, one for what else is
+        # decided on the jobs as their claims returned them. The others are locked, read and decided, or refused.
         for ending in endings:
             check_held(ending.job)
-        plain = [place for place in _firsts(endings) if is_plain_success(endings[place])]
-        written = self._succeed([endings[place] for place in plain]) if plain else {}
-        done = {plain[number] for number in written}
-        others = [ending for place, ending in enumerate(endings) if place not in done]
-        rest = self._finish_decided(others) if others else Written((), ())
-        return Written(tuple(sorted([*written.values(), *rest.jobs], key=_by_id)), rest.refusals)
-
-    def _succeed(self, endings: Sequence[Ending]) -> dict[int, Job]:
-        """End the runs whose rows are as their claims returned them; return the jobs by the place of their ending."""
-        statement = carrying(succeed_statement(of_tenant=isinstance(self._scope, Tenant)), self._scope)
-        parameters = succeed_parameters(endings, self._scope) | self._organisation_parameter()
-        rows = self._session().connection().execute(statement, parameters).all()
-        return succeeded(endings, [(number, time) for number, time in rows])
-
-    def _finish_decided(self, endings: Sequence[Ending]) -> Written:
-        # Decided on the jobs as their claims returned them, and written where nothing has moved since: one statement.
-        # The others are locked, read and decided again, or refused.
         firsts = _firsts(endings)
-        now = self._now()
-        changes = []
-        for place in firsts:
-            job = copied(endings[place].job)
-            changes.append(self._change(job, self._end(job, endings[place]), now))
-        kept = self._write_unmoved(changes)
-        jobs = [change.job for change in compress(changes, kept)]
-        self._wake_for(jobs, now)
-        done = set(compress(firsts, kept))
+        done = self._succeed({place: ending for place, ending in firsts.items() if is_plain_success(ending)})
+        done |= self._end_unmoved({place: ending for place, ending in firsts.items() if not is_plain_success(ending)})
         others = [ending for place, ending in enumerate(endings) if place not in done]
         rest = super().finish(others) if others else Written((), ())
-        return Written(tuple(sorted([*jobs, *rest.jobs], key=_by_id)), rest.refusals)
+        return Written(tuple(sorted([*done.values(), *rest.jobs], key=_by_id)), rest.refusals)
+
+    def _succeed(self, endings: Mapping[int, Ending]) -> dict[int, Job]:
+        """End the runs whose rows are as their claims returned them; return the jobs that were written."""
+        if not endings:
+            return {}
+        statement = carrying(succeed_statement(of_tenant=isinstance(self._scope, Tenant)), self._scope)
+        parameters = succeed_parameters(list(endings.values()), self._scope) | self._organisation_parameter()
+        rows = self._session().connection().execute(statement, parameters).all()
+        places = list(endings)
+        return {
+            places[number - 1]: succeeded(endings[places[number - 1]], time_from(time_text))
+            for number, time_text in rows
+        }
+
+    def _end_unmoved(self, endings: Mapping[int, Ending]) -> dict[int, Job]:
+        if not endings:
+            return {}
+        now = self._now()
+        changes = []
+        for ending in endings.values():
+            job = copied(ending.job)
+            changes.append(self._change(job, self._end(job, ending), now))
+        kept = self._write_unmoved(changes)
+        written = {place: change.job for place, change in compress(zip(endings, changes, strict=True), kept)}
+        self._wake_for(written.values(), now)
+        return written
 
     def _write(self, changes: Sequence[Change]) -> None:
         self._expect(len(changes), sum(self._write_unmoved(changes)))
@@ -168,12 +172,12 @@ class PostgresJobRepository(SqlAlchemyJobRepository):
         return {"org_id": str(self._scope.org_id)} if isinstance(self._scope, Tenant) else {}
 
 
-def _firsts(endings: Sequence[Ending]) -> list[int]:
-    """Return the places of the first ending of each job: of several the first counts."""
-    firsts: dict[int, int] = {}
+def _firsts(endings: Sequence[Ending]) -> dict[int, Ending]:
+    """Return the first ending of each job by its place: of several the first counts."""
+    places: dict[int, int] = {}
     for place, ending in enumerate(endings):
-        firsts.setdefault(vars(ending.job)["id"].int, place)
-    return list(firsts.values())
+        places.setdefault(vars(ending.job)["id"].int, place)
+    return {place: endings[place] for place in places.values()}
 
 
 def _by_id(job: Job) -> int:

@@ -5,13 +5,14 @@ the claim restates `Job.claim`: what is sent is whose run it was and what it ret
 rows. tests/property holds it equal.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from functools import cache
 from typing import Any
 
 from sqlalchemy import TextClause, text
 
-from heimdex.adapters.postgres_values import array, text_array, time_from
+from heimdex.adapters.postgres_values import array, text_array
 from heimdex.domain.job import Job, copied, result_detail
 from heimdex.domain.json_text import trusted
 from heimdex.domain.outcomes import Succeed
@@ -30,7 +31,8 @@ _ENDED: Mapping[str, object] = {
 }
 
 # Row by row in the order of ids, as every write of several rows goes: OFFSET 0 keeps the planner from joining them.
-# By its place a row is found at once; one that has moved since it was looked at has another, and is left alone.
+# By its place a row is found at once. One that somebody else has written meanwhile is not told by its place in every
+# release of PostgreSQL, so the version is compared again.
 _SUCCEED = f"""
 WITH succeeded AS (
     UPDATE job
@@ -38,7 +40,7 @@ WITH succeeded AS (
         claimed_by = NULL, lease_seq = NULL, lease_until = NULL, finished_at = held.now, updated_at = held.now,
         version = job.version + 1
     FROM (
-        SELECT found.*, new.number, new.lease_seq, new.result, new.result_detail
+        SELECT found.*, new.number, new.version, new.lease_seq, new.result, new.result_detail
         FROM (
             SELECT * FROM unnest(CAST(:ids AS uuid[]), CAST(:versions AS integer[]), CAST(:lease_seqs AS integer[]),
                 CAST(:results AS text[]), CAST(:result_details AS text[]))
@@ -52,7 +54,7 @@ WITH succeeded AS (
             OFFSET 0
         ) AS found
     ) AS held
-    WHERE job.ctid = held.place
+    WHERE job.ctid = held.place AND job.version = held.version
     RETURNING job.id, job.org_id, job.version, job.attempt, job.updated_at, held.number, held.lease_seq,
         held.result_detail
 ), history AS (
@@ -93,21 +95,18 @@ def succeed_parameters(endings: Sequence[Ending], scope: Scope) -> dict[str, Any
     }
 
 
-def succeeded(endings: Sequence[Ending], rows: Iterable[tuple[int, str]]) -> dict[int, Job]:
-    """Return the jobs as they are now, by the place of their ending.
-
-    Args:
-        rows: what the statement returned: the number of each ending that was written, counted from 1, and when.
-    """
-    jobs = {}
-    for number, time_text in rows:
-        ending, ended_at = endings[number - 1], time_from(time_text)
-        job = copied(ending.job)
-        columns = vars(job)
-        columns.update(_ENDED, finished_at=ended_at, updated_at=ended_at, version=columns["version"] + 1)
-        columns["result_json"] = _result_json(ending)
-        jobs[number - 1] = job
-    return jobs
+def succeeded(ending: Ending, ended_at: datetime) -> Job:
+    """Return the job as the statement has written it."""
+    job = copied(ending.job)
+    columns = vars(job)
+    columns.update(
+        _ENDED,
+        result_json=_result_json(ending),
+        finished_at=ended_at,
+        updated_at=ended_at,
+        version=columns["version"] + 1,
+    )
+    return job
 
 
 def _result_json(ending: Ending) -> str | None:

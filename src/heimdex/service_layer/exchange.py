@@ -246,7 +246,7 @@ class Exchange:
 
     def _ask_for_jobs(self, room: int, now: float, bus: MessageBus) -> Callable[[], None]:
         """Claim, and return what is to be done in the loop. Touches nothing that the loop may change."""
-        batch = self._claiming(ClaimJobs, room)
+        batch = self._claim_command(ClaimJobs, room)
         try:
             bus.handle(batch)
         except OF_ONE_ROW as error:
@@ -256,14 +256,14 @@ class Exchange:
         return partial(self._answer, batch.draft, now)
 
     def _ask_one_by_one(self, room: int, now: float, cause: HeimdexError, bus: MessageBus) -> Callable[[], None]:
-        one_by_one = self._claiming(ClaimOneByOne, room)
+        one_by_one = self._claim_command(ClaimOneByOne, room)
         try:
             answer = bus.handle(one_by_one)
         except Exception as error:  # noqa: BLE001 - as above
             return partial(self._fail, one_by_one.draft, now, error)
         return partial(self._answer, one_by_one.draft, now, passed_over=(answer, cause))
 
-    def _claiming(self, command: type[Claiming], room: int) -> Claiming:
+    def _claim_command(self, command: type[Claiming], room: int) -> Claiming:
         return command(
             scope=self._scope,
             worker=self._worker_id,

@@ -368,5 +368,9 @@ class Worker:
         if self._exchange.unsettled or self._exchange.claiming:
             if self._now() < self._stop_at + _LAST_SECONDS:
                 return
-            self._log.error("%d ends and reports could not be written; their leases will run out", self._runs.unwritten)
+            if self._exchange.claiming:
+                self._log.error("a claim was not answered; if it has taken jobs, their leases will run out")
+            if self._exchange.unsettled:
+                unwritten = self._runs.unwritten
+                self._log.error("%d ends and reports could not be written; their leases will run out", unwritten)
         self.stopped = True

@@ -1,0 +1,166 @@
+"""Claims beside the loop: it goes on while one is under way, and takes the answer when it comes, whatever it is."""
+
+from datetime import timedelta
+
+import pytest
+
+from heimdex.domain.commands import ClaimJobs, ClaimOneByOne, FinishJobs
+from heimdex.domain.errors import CommitOutcomeUnknown, DataRejected, TransientDatabaseError
+from heimdex.domain.new_job import NewJob
+from heimdex.domain.transitions import Status, Trigger
+from heimdex.service_layer.pace import WorkerSettings
+from tests.service_layer.faults import after_commit, before_commit
+from tests.service_layer.worker_harness import HandLedger, HandRunner, HandWorker, nothing, registry
+
+LOST = TransientDatabaseError("deadlock detected")
+CUT = CommitOutcomeUnknown("the line was cut")
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+def ledger() -> HandLedger:
+    return HandLedger(registry(nothing=nothing))
+
+
+@pytest.fixture
+def claims() -> HandRunner:
+    return HandRunner(1)
+
+
+@pytest.fixture
+def worker(ledger: HandLedger, claims: HandRunner) -> HandWorker:
+    return HandWorker(ledger, claims=claims)
+
+
+def test_the_loop_writes_ends_while_a_claim_is_under_way(
+    ledger: HandLedger, worker: HandWorker, claims: HandRunner
+) -> None:
+    first, second = ledger.create("nothing"), ledger.create("nothing", priority=-1)
+    worker.step()
+    claims.run_next()
+    worker.step()
+    worker.runner.run_next()
+    worker.step()
+    assert ledger.job(first).status is Status.SUCCEEDED
+    worker.runner.run_next()
+    worker.pass_time(1)
+
+    assert ledger.job(second).status is Status.SUCCEEDED
+
+
+def test_there_is_one_claim_at_a_time(worker: HandWorker, claims: HandRunner) -> None:
+    worker.pass_time(5)
+
+    assert len(claims.waiting) == 1
+
+
+def test_a_wake_up_during_a_claim_asks_again(ledger: HandLedger, worker: HandWorker, claims: HandRunner) -> None:
+    worker.step()
+    claims.run_next()
+    job_id = ledger.create("nothing")
+    worker.step()
+    worker.step()
+    claims.run_next()
+    worker.step()
+
+    assert ledger.job(job_id).status is Status.RUNNING
+
+
+def test_what_comes_after_a_stop_is_given_back(ledger: HandLedger, worker: HandWorker, claims: HandRunner) -> None:
+    job_id = ledger.create("nothing")
+    worker.step()
+    worker.stop()
+    worker.step()
+    claims.run_next()
+    worker.run_until_stopped()
+
+    assert ledger.triggers(job_id) == [Trigger.CREATE, Trigger.CLAIM, Trigger.RELEASE]
+
+
+def test_a_claim_that_is_never_answered_does_not_keep_a_worker_from_ending(
+    worker: HandWorker, caplog: pytest.LogCaptureFixture
+) -> None:
+    worker.step()
+    worker.stop()
+    worker.pass_time(60)
+
+    assert worker.worker.stopped
+    assert "a claim was not answered" in caplog.text
+
+
+def test_a_claim_that_fails_is_tried_again_after_a_second(
+    ledger: HandLedger, worker: HandWorker, claims: HandRunner
+) -> None:
+    ledger.faults.plan(ClaimJobs, before_commit(LOST))
+    job_id = ledger.create("nothing")
+    worker.step()
+    claims.run_next()
+    worker.pass_time(0.9)
+    assert not claims.waiting
+    worker.pass_time(0.2)
+    claims.run_next()
+    worker.step()
+
+    assert ledger.triggers(job_id) == [Trigger.CREATE, Trigger.CLAIM]
+
+
+@pytest.mark.parametrize("fault", [before_commit(CUT), after_commit(CUT)])
+def test_a_claim_in_doubt_is_looked_for_and_claimed_once(
+    ledger: HandLedger, worker: HandWorker, claims: HandRunner, fault: object
+) -> None:
+    ledger.faults.plan(ClaimJobs, fault)  # type: ignore[arg-type]  # as parametrize gives it
+    job_id = ledger.create("nothing")
+    for _ in range(30):
+        worker.pass_time(0.2)
+        claims.run_all()
+        worker.runner.run_all()
+
+    assert ledger.triggers(job_id) == [Trigger.CREATE, Trigger.CLAIM, Trigger.SUCCEED]
+
+
+def test_rows_that_cannot_be_claimed_are_passed_over(
+    ledger: HandLedger, worker: HandWorker, claims: HandRunner
+) -> None:
+    ledger.faults.plan(ClaimJobs, before_commit(DataRejected("no such value")))
+    job_id = ledger.create("nothing")
+    worker.step()
+    claims.run_next()
+    worker.step()
+
+    assert ledger.faults.begun[ClaimOneByOne] == 1
+    assert ledger.job(job_id).status is Status.RUNNING
+
+
+def test_an_error_that_nobody_foresaw_ends_the_worker_and_gives_back_what_it_holds(
+    ledger: HandLedger, claims: HandRunner
+) -> None:
+    worker = HandWorker(ledger, slots=4, claims=claims)
+    job_id = ledger.create("nothing")
+    worker.step()
+    claims.run_next()
+    worker.step()
+
+    def fail(_: object) -> object:
+        raise RuntimeError("a bug")
+
+    ledger.handlers[ClaimJobs] = fail
+    worker.pass_time(1)
+    claims.run_all()
+    with pytest.raises(RuntimeError, match="a bug"):
+        worker.pass_time(1)
+
+    assert ledger.job(job_id).status is Status.QUEUED
+
+
+def test_a_suspect_waits_until_what_ended_before_it_is_written(ledger: HandLedger) -> None:
+    worker = HandWorker(ledger, settings=WorkerSettings(poll=HOUR))
+    first, second = ledger.create_many([NewJob("nothing"), NewJob("nothing")])
+    worker.claim()
+    ledger.make_suspect(ledger.create("nothing"))
+    ledger.faults.plan(FinishJobs, *[before_commit(LOST)] * 3)
+    worker.runner.run_all()
+    worker.pass_time(0.5)
+    assert not worker.runner.waiting
+    worker.pass_time(10)
+
+    assert [ledger.job(job_id).status for job_id in (first, second)] == [Status.SUCCEEDED] * 2
