@@ -42,7 +42,7 @@ from heimdex.domain.job import Job
 from heimdex.domain.job_filter import JobFilter
 from heimdex.domain.new_job import JobLimits, NewJob
 from heimdex.domain.outcomes import Cancel, Fail, Snooze
-from heimdex.domain.results import Created, JobWithEvents
+from heimdex.domain.results import Created, CreatedBatch, JobWithEvents
 from heimdex.domain.scope import System, Tenant
 from heimdex.domain.transitions import END_STATUSES, TRANSITIONS, Status, Trigger
 from heimdex.service_layer.job_context import JobContext
@@ -59,6 +59,7 @@ __all__ = [
     "ConnectionLost",
     "CreateJobs",
     "Created",
+    "CreatedBatch",
     "DataRejected",
     "DatabaseError",
     "DatabaseUnavailable",

@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from functools import partial
@@ -13,10 +13,12 @@ from pathlib import Path
 from random import SystemRandom
 from types import TracebackType
 from typing import Self, TypeVar
+from uuid import UUID
 
 from attrs import evolve, frozen
 
 from heimdex.adapters.async_bus import AsyncBus
+from heimdex.adapters.batches import BatchedCreation
 from heimdex.adapters.clock import SystemClock, sleep
 from heimdex.adapters.files import LocalFiles
 from heimdex.adapters.ids import UuidSeven
@@ -29,6 +31,8 @@ from heimdex.config import Settings
 from heimdex.domain import commands, new_job
 from heimdex.domain.commands import Command
 from heimdex.domain.errors import InvalidSetting
+from heimdex.domain.new_job import NewJob
+from heimdex.domain.results import CreatedBatch
 from heimdex.domain.rules import check_whole
 from heimdex.domain.scope import Scope
 from heimdex.service_layer import handlers, operating
@@ -54,6 +58,11 @@ from heimdex.service_layer.worker import Beside, Worker, WorkerTools
 
 JOBS_GROUP = "heimdex.jobs"
 """The entry-point group through which an installed package offers a JobRegistry, or what returns one."""
+
+BATCH = 2_000
+"""How many jobs `create_in_batches` creates in one unit of work: so many that its round trips no longer count."""
+
+_MOST_IN_A_BATCH = 10_000
 
 Answer = TypeVar("Answer")
 
@@ -99,6 +108,32 @@ class Application:
     def handle(self, command: Command[Answer]) -> Answer:
         """Run a command; after a transient failure of the database, again (of a bulk, the step that failed)."""
         return self.patient_bus.handle(command)
+
+    def create_in_batches(
+        self, scope: Scope, new_jobs: Iterable[NewJob], *, org_id: UUID | None = None, size: int = BATCH
+    ) -> Iterator[CreatedBatch]:
+        """Create very many jobs, batch by batch, and yield each batch once it is committed.
+
+        Each batch is a unit of work, created as a whole or not at all, and tried again as by `handle`; the whole is
+        not atomic. At most four batches are held at once, and `new_jobs` is asked for more only while the answer is
+        taken. On PostgreSQL two batches are written side by side, so that jobs of neighbouring ones may be claimed
+        in another order than that given.
+
+        What was yielded is committed. After an error no further batch is begun; those under way are yielded, and then
+        it is raised: nothing else is committed. Give jobs idempotency keys, and the same call goes on where it
+        stopped. Whoever stops taking answers does not learn of those under way.
+
+        Args:
+            org_id: only under `System`, where it is required.
+            size: jobs in a batch, from 1 to 10,000; fewer where payloads are large, since a batch is one statement.
+
+        Raises:
+            NestedUnitOfWork: a unit of work is open in this thread.
+            others: as `uow.jobs.create_many`; a note says in which batch.
+        """
+        return BatchedCreation(self.patient_bus, ids=self.ids, side_by_side=self.store.writes_side_by_side).create(
+            scope, new_jobs, org_id=org_id, size=check_whole("size", size, 1, _MOST_IN_A_BATCH)
+        )
 
     @property
     def aio(self) -> AsyncBus:

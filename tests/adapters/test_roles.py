@@ -116,6 +116,12 @@ def test_nobody_can_log_in_as_a_role(walled_url: str) -> None:
     assert {tuple(rest) for _, *rest in found} == {(False, False, False)}
 
 
+def test_jobs_are_created_by_who_may_write(walled_url: str) -> None:
+    for role, may in (("heimdex_api", True), ("heimdex_read_only", False), ("heimdex_worker", True)):
+        function = "'heimdex_create_job_v1'::regproc::oid"
+        assert asked(walled_url, f"SELECT has_function_privilege('{role}', {function}, 'EXECUTE')") is may
+
+
 def test_histories_are_removed_by_workers_alone(walled_url: str) -> None:
     for role, may in (("heimdex_api", False), ("heimdex_read_only", False), ("heimdex_worker", True)):
         question = f"SELECT has_function_privilege('{role}', 'heimdex_remove_histories(uuid[])', 'EXECUTE')"

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from heimdex.domain import json_text
 from heimdex.domain.errors import InvalidPayload
 from heimdex.domain.json_text import (
     MAX_BYTES,
@@ -26,6 +27,8 @@ from heimdex.domain.json_text import (
     decode_object,
     digest,
     fingerprint,
+    is_flat,
+    is_same,
     printable,
     trusted,
 )
@@ -167,6 +170,64 @@ def test_a_text_comes_back_byte_for_byte(document: JsonValue) -> None:
     assert again == document
     assert canonical(again, "payload") == trusted(again) == text
     assert json.loads(text.encode()) == document
+
+
+IMPERFECT = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**54), 2**54)
+    | st.floats()
+    | st.text(st.characters() | st.sampled_from("\0\\u\ud800é"))
+    | st.sampled_from([Colour.RED, Number.ONE, Decimal(1), "\\u0000"]),
+    lambda inner: st.lists(inner) | st.tuples(inner) | st.dictionaries(st.text() | st.integers(), inner),
+)
+
+
+def outcome_of(act: Callable[[], str]) -> str:
+    try:
+        return act()
+    except InvalidPayload as error:
+        return repr(error)
+
+
+@given(IMPERFECT)
+def test_what_is_in_the_subset_at_first_sight_is_what_is_found_value_by_value(value: object) -> None:
+    def value_by_value() -> str:
+        json_text._check(value, "payload", "$", MAX_DEPTH)
+        return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+    assert outcome_of(lambda: canonical(value, "payload")) == outcome_of(value_by_value)
+
+
+@given(DOCUMENTS)
+def test_without_the_encoder_in_c_a_text_is_the_same(document: JsonValue) -> None:
+    assert trusted(document) == json_text._ENCODER.encode(document)
+
+
+@pytest.mark.parametrize(
+    ("value", "other", "same"),
+    [
+        ({"a": 1, "b": 2.5}, None, True),
+        ({"a": 1}, {"a": True}, False),
+        ({"a": 1}, {"a": 1.0}, False),
+        ({"a": 0.0}, {"a": -0.0}, False),
+        ({"a": 1, "b": 2}, {"b": 2, "a": 1}, False),
+        ({"a": 1}, {"a": 1, "b": 2}, False),
+        ({}, [], False),
+    ],
+)
+def test_a_flat_document_is_the_same_as_one_of_the_very_same_values(
+    value: dict[str, object], other: object, *, same: bool
+) -> None:
+    assert is_same(value, dict(value) if other is None else other) is same
+
+
+@pytest.mark.parametrize(
+    ("document", "flat"),
+    [({}, True), ({"a": "x", "b": None}, True), ({"a": []}, False), ({"a": Number.ONE}, False), ([], False)],
+)
+def test_a_flat_document_holds_nothing_that_can_change(document: object, *, flat: bool) -> None:
+    assert is_flat(document) is flat
 
 
 def test_not_even_a_trusted_document_is_written_as_what_is_no_json() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, timedelta
+from uuid import UUID
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -16,8 +17,10 @@ from heimdex.adapters.postgres_jobs import PostgresJobRepository
 from heimdex.adapters.postgres_values import jobs_from, read_as
 from heimdex.adapters.scoping import carrying
 from heimdex.adapters.unit_of_work import SqlAlchemyUnitOfWork
+from heimdex.domain.backoff import Exponential, Fixed, NoRetry
 from heimdex.domain.job import Job, as_kept, copied
 from heimdex.domain.json_text import trusted
+from heimdex.domain.new_job import JobLimits, NewJob, specify, with_id
 from heimdex.domain.rules import EARLIEST, LATEST
 from heimdex.domain.scope import System
 from heimdex.domain.transitions import END_STATUSES, Status
@@ -145,4 +148,55 @@ def test_a_row_that_is_written_past_the_mapping_is_the_job_that_the_mapping_load
         expected = copied(job)
         vars(expected).update({name: getattr(changed, name) for name in MUTABLE})
         assert seen(loaded(session)) == seen(expected)
+        uow.rollback()
+
+
+printable = st.text(
+    st.characters(exclude_categories=["C", "Z"]) | st.sampled_from("\"\\{},' %:é"), min_size=1, max_size=8
+)
+asked = st.builds(
+    lambda type, payload, queue, priority, at, key, requested_by, limits: NewJob(
+        type,
+        payload,
+        queue=queue,
+        priority=priority,
+        scheduled_at=at,
+        idempotency_key=key,
+        requested_by=requested_by,
+        limits=limits,
+    ),
+    printable,
+    st.dictionaries(words.filter(bool), words | st.integers(-5, 2**53 - 1) | fractions | st.none(), max_size=3),
+    st.sampled_from(["default", "\\u0001", '"\\u0001"']),
+    st.integers(-32_768, 32_767),
+    st.none() | times,
+    st.none() | printable,
+    st.none() | printable,
+    st.none()
+    | st.builds(
+        JobLimits,
+        max_attempts=st.integers(1, 1_000),
+        backoff=st.sampled_from([NoRetry(), Fixed(base=timedelta(seconds=10)), Exponential(factor=1.5)]),
+    ),
+)
+
+
+@any_number
+@given(new_jobs=st.lists(asked, min_size=2, max_size=5, unique_by=lambda new: new.idempotency_key or object()))
+def test_a_job_of_a_batch_is_the_one_that_is_decided_stamped_and_applied_for_itself(
+    lasting_postgres_store: PostgresHarness, new_jobs: list[NewJob]
+) -> None:
+    org_id = UUID(int=1)
+    with lasting_postgres_store.unit_of_work(SYSTEM) as uow:
+        assert isinstance(uow, SqlAlchemyUnitOfWork)
+        assert isinstance(uow.jobs, PostgresJobRepository)
+        created = [one.job for one in uow.jobs.create_many(new_jobs, org_id=org_id)]
+        stored = uow.jobs.find_many([job.id for job in created])
+        for job, new in zip(created, new_jobs, strict=True):
+            expected = uow.jobs._born(specify(with_id(new, job.id)), org_id, job.created_at)
+            event = uow.jobs.latest_event(job.id)
+            assert seen(job) == seen(stored[job.id]) == seen(expected.job)
+            assert repr(event) == repr(expected.events[0])
+            assert event is not None
+            assert event.detail_json == expected.events[0].detail_json
         uow.rollback()

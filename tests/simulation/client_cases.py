@@ -1,6 +1,6 @@
 """The use cases of those who create jobs: what a client asks for, what it is told, and what has to be there."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from heimdex.bootstrap import Application, bound_handlers
 from heimdex.domain.commands import CreateJobs
@@ -14,7 +14,7 @@ from tests.simulation.told import Told
 
 
 def create() -> Case:
-    told = Told[list[Created]]()
+    told = Told[Sequence[Created]]()
 
     def check(app: Application) -> None:
         ids = [job.id for job in there(app)]
@@ -29,7 +29,7 @@ def create() -> Case:
 
 
 def create_in_one_try() -> Case:
-    told = Told[list[Created]]()
+    told = Told[Sequence[Created]]()
 
     def act(app: Application) -> None:
         bus = MessageBus(bound_handlers(app.store.unit_of_work), ids=app.ids, retry=once)
@@ -39,7 +39,7 @@ def create_in_one_try() -> Case:
 
 
 def create_with_key_until_answered() -> Case:
-    told = Told[list[Created]]()
+    told = Told[Sequence[Created]]()
 
     def act(app: Application) -> None:
         told.ask_until_answered(lambda: app.handle(CreateJobs(scope=TENANT, new_jobs=[wanted(key="a")])))
@@ -51,7 +51,7 @@ def create_with_key_until_answered() -> Case:
 
 
 def create_with_key() -> Case:
-    told = Told[list[Created]]()
+    told = Told[Sequence[Created]]()
 
     def check(app: Application) -> None:
         ids = [job.id for job in there(app)]
@@ -67,7 +67,7 @@ def create_with_key() -> Case:
 
 
 def replay() -> Case:
-    told = Told[list[Created]]()
+    told = Told[Sequence[Created]]()
 
     def check(app: Application) -> None:
         [job] = there(app)
@@ -82,7 +82,7 @@ def replay() -> Case:
 
 
 def create_many() -> Case:
-    told = Told[list[Created]]()
+    told = Told[Sequence[Created]]()
     new_jobs = [wanted(1), wanted(2, key="a"), wanted(3, key="before"), wanted(4)]
 
     def check(app: Application) -> None:

@@ -49,14 +49,14 @@ class Creator:
             uow.jobs.create("noop", Noop(wish.number, wish.text, wish.at), idempotency_key=wish.key)
 
     async def many(self, wishes: Sequence[Wish]) -> None:
-        with self._app.unit_of_work(TENANT) as uow:
-            uow.jobs.create_many(
-                NewJob("noop", Noop(wish.number, wish.text, wish.at), idempotency_key=wish.key) for wish in wishes
-            )
+        new_jobs = (NewJob("noop", Noop(wish.number, wish.text, wish.at), idempotency_key=wish.key) for wish in wishes)
+        for _ in self._app.create_in_batches(TENANT, new_jobs):
+            pass
 
 
 class Heimdex:
-    batch = protocol.BATCH
+    # All in one call: `create_in_batches` makes batches itself.
+    batch = 1_000_000
 
     async def setup(self) -> None:
         url = protocol.database_url()

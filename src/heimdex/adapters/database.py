@@ -6,18 +6,20 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from enum import Enum
 from typing import Any, TypeVar
 from uuid import UUID
 
 from attrs import frozen
 from sqlalchemy import Connection, Engine, Insert
+from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
 
 from heimdex.adapters.database_errors import translate_errors, translated
 from heimdex.adapters.scoping import guard
-from heimdex.adapters.wall import Login, Wall
+from heimdex.adapters.wall import Login
 from heimdex.domain.scope import Scope
 
 Thing = TypeVar("Thing")
@@ -45,18 +47,75 @@ class EngineSettings:
     wall_required: bool = False
 
 
+class Mode(Enum):
+    """What a transaction may do, in the words of SQL for it."""
+
+    WRITE = ""
+    READ = " READ ONLY"
+    BEHOLD = " ISOLATION LEVEL REPEATABLE READ READ ONLY"
+    """It sees one moment in all its statements."""
+
+
+class OwnSession(Session):
+    """The session of one connection of its own, whose transaction has begun.
+
+    Who wants no more than the connection does not pay for the session's own bookkeeping of a transaction.
+
+    Args:
+        ready: is called before a transaction of the connection begins.
+    """
+
+    def __init__(self, connection: Connection, ready: Callable[[Connection], None]) -> None:
+        super().__init__(autoflush=False, expire_on_commit=False, join_transaction_mode="rollback_only")
+        self._own = connection
+        self._ready = ready
+        self._begun()
+
+    def connection(
+        self,
+        bind_arguments: Mapping[str, Any] | None = None,
+        execution_options: Mapping[str, Any] | None = None,
+    ) -> Connection:
+        return self._begun()
+
+    def get_bind(self, *_: Any, **_options: Any) -> Connection:  # noqa: ANN401 - the signature of SQLAlchemy
+        return self._begun()
+
+    def in_transaction(self) -> bool:
+        return self._own.in_transaction()
+
+    def commit(self) -> None:
+        if super().in_transaction():
+            super().commit()
+        self._own.commit()
+
+    def rollback(self) -> None:
+        if super().in_transaction():
+            super().rollback()
+        self._own.rollback()
+
+    def close(self) -> None:
+        if super().in_transaction() or next(iter(self), None) is not None:
+            super().close()
+        self._own.close()
+
+    def _begun(self) -> Connection:
+        if not self._own.in_transaction():
+            self._ready(self._own)
+            self._own.begin()
+        return self._own
+
+
 class Database(ABC):
     """One database. Units of work write through `begin`, views read through `reading`."""
 
-    wall: Wall | None = None
+    wall: Login | None = None
 
     def __init__(self, engine: Engine, settings: EngineSettings) -> None:
         self.engine = engine
-        self._reader = engine.execution_options(**self._read_only)
-        self._beholder = engine.execution_options(**self._read_only, **self._of_one_moment)
         self.settings = settings
         translate_errors(engine)
-        guard(engine)
+        guard(engine, self._may_speak)
         # A forked child opens connections of its own: a shared one would hand it other people's rows.
         after_fork(engine, lambda inherited: inherited.dispose(close=False))
 
@@ -89,9 +148,9 @@ class Database(ABC):
     def insert_where_free(self) -> Insert:
         """Return an INSERT of jobs that passes over those whose id or idempotency key is taken."""
 
-    @abstractmethod
     def begin(self, scope: Scope) -> Session:
         """Return a session of a scope whose transaction has begun."""
+        return self._session(scope, Mode.WRITE)
 
     @abstractmethod
     def is_undone(self, connection: Connection) -> bool:
@@ -111,43 +170,42 @@ class Database(ABC):
     @contextmanager
     def reading(self, scope: Scope) -> Iterator[Session]:
         """Give a session of a scope that can only read."""
-        with self._session(self._reader, scope) as session:
+        with self._session(scope, Mode.READ) as session:
             yield session
 
     @contextmanager
     def beholding(self, scope: Scope) -> Iterator[Session]:
         """Give a session of a scope that can only read, and sees one moment in all its statements."""
-        with self._session(self._beholder, scope) as session:
+        with self._session(scope, Mode.BEHOLD) as session:
             yield session
 
-    @property
-    @abstractmethod
-    def _read_only(self) -> dict[str, Any]: ...
+    def _may_speak(self, _: DBAPICursor) -> bool:
+        """Return whether the transaction of a cursor has been made ready."""
+        return True
 
-    @property
     @abstractmethod
-    def _of_one_moment(self) -> dict[str, Any]: ...
+    def _ready(self, scope: Scope, mode: Mode) -> Callable[[Connection], None]:
+        """Return what is called before a transaction of this scope begins on a connection."""
 
     def close(self) -> None:
         self.engine.dispose()
 
     def stand_behind(self, login: Login) -> None:
         """Let every later transaction work as the role of its scope."""
-        self.wall = Wall(self.engine, login)
+        self.wall = login
 
-    def _session(self, engine: Engine, scope: Scope) -> Session:
+    def _session(self, scope: Scope, mode: Mode) -> Session:
         """Return a session whose transaction has begun."""
-        bind = engine if self.wall is None else self.wall.behind(engine, scope)
-        session = Session(bind, autoflush=False, expire_on_commit=False)
+        ready = self._ready(scope, mode)
         try:
-            session.connection()
+            connection = self.engine.connect()
         except PoolTimeoutError as error:
-            session.close()
             raise translated(error) from error
+        try:
+            return OwnSession(connection, ready)
         except BaseException:
-            session.close()
+            connection.close()
             raise
-        return session
 
 
 def after_fork(thing: Thing, act: Callable[[Thing], None]) -> None:

@@ -2,9 +2,11 @@
 
 import re
 import sqlite3
+from typing import Never, cast
 
 import psycopg2
-from sqlalchemy import Dialect, Engine, ExceptionContext, event
+from sqlalchemy import Connection, Dialect, Engine, ExceptionContext, event
+from sqlalchemy.engine.interfaces import DBAPIModule
 from sqlalchemy.exc import DBAPIError, InvalidRequestError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
@@ -92,6 +94,28 @@ def translate_our_errors(dialect: Dialect) -> None:
         event.listen(dialect, "handle_error", _translate_ours)
 
 
+def give_up(connection: Connection, error: BaseException) -> None:
+    """Raise our error for what a statement raised that went past SQLAlchemy, and let go of a connection that is lost.
+
+    An interrupt is left alone: it is nobody's error.
+    """
+    if isinstance(error, HeimdexError):
+        return
+    lost = isinstance(error, psycopg2.Error) and _is_lost(connection, error)
+    if lost or not isinstance(error, Exception):
+        connection.invalidate(error)
+    if lost:
+        # Most likely those that rest in the pool are lost, too.
+        connection.engine.dispose()
+    if isinstance(error, Exception):
+        _raise_translated(error, lost=lost)
+
+
+def _is_lost(connection: Connection, error: psycopg2.Error) -> bool:
+    raw = connection.connection.dbapi_connection
+    return connection.dialect.is_disconnect(cast("DBAPIModule.Error", error), raw, None)
+
+
 def _translate_ours(context: ExceptionContext) -> None:
     if carries_scope(context.execution_context):
         _translate(context)
@@ -102,7 +126,11 @@ def _translate(context: ExceptionContext) -> None:
     # An interrupt may come in the middle of a statement; it is nobody's error.
     if isinstance(error, HeimdexError) or not isinstance(error, Exception):
         return
-    ours = translated(error, lost=context.is_disconnect)
+    _raise_translated(error, lost=context.is_disconnect)
+
+
+def _raise_translated(error: Exception, *, lost: bool) -> Never:
+    ours = translated(error, lost=lost)
     # SQLAlchemy shows the driver's error as the cause of ours; the lines after its first repeat a row's values.
     error.args = (_first_line(error),)
     raise ours from error

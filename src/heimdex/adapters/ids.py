@@ -1,17 +1,42 @@
 """Ids of rows: UUIDs that sort by the time at which they were drawn."""
 
-import secrets
+import os
 import time
 from collections.abc import Callable
+from struct import iter_unpack
 from threading import Lock
 from uuid import UUID
+from weakref import WeakMethod
 
 _COUNTER_BITS = 12
 _RANDOM_BITS = 62
+_WORD_BITS, _WORD_BYTES, _WORDS_AT_ONCE = 64, 8, 256
 
 
 def _wall_milliseconds() -> int:
     return time.time_ns() // 1_000_000
+
+
+class RandomBits:
+    """Random bits from the system, which is asked for many at a time: a question costs more than an id.
+
+    Not for several threads at once.
+    """
+
+    def __init__(self) -> None:
+        self._rest: list[int] = []
+        # A forked child must not go on with what its parent has drawn.
+        forget = WeakMethod(self._rest_is_of_the_parent)
+        os.register_at_fork(after_in_child=lambda: (act := forget()) and act())
+
+    def __call__(self, bits: int) -> int:
+        if not self._rest:
+            drawn = os.urandom(_WORDS_AT_ONCE * _WORD_BYTES)
+            self._rest = [word for (word,) in iter_unpack("Q", drawn)]
+        return self._rest.pop() >> (_WORD_BITS - bits)
+
+    def _rest_is_of_the_parent(self) -> None:
+        self._rest = []
 
 
 class UuidSeven:
@@ -23,10 +48,10 @@ class UuidSeven:
     def __init__(
         self,
         milliseconds: Callable[[], int] = _wall_milliseconds,
-        random_bits: Callable[[int], int] = secrets.randbits,
+        random_bits: Callable[[int], int] | None = None,
     ) -> None:
         self._milliseconds = milliseconds
-        self._random_bits = random_bits
+        self._random_bits = random_bits or RandomBits()
         self._lock = Lock()
         # Time and counter as one number, so that a full counter carries into the next millisecond.
         self._last = 0
@@ -35,4 +60,5 @@ class UuidSeven:
         with self._lock:
             self._last = max(self._milliseconds() << _COUNTER_BITS, self._last + 1)
             moment, counter = self._last >> _COUNTER_BITS, self._last & ((1 << _COUNTER_BITS) - 1)
-        return UUID(int=moment << 80 | 7 << 76 | counter << 64 | 2 << 62 | self._random_bits(_RANDOM_BITS))
+            chance = self._random_bits(_RANDOM_BITS)
+        return UUID(int=moment << 80 | 7 << 76 | counter << 64 | 2 << 62 | chance)

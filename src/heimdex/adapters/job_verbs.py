@@ -16,6 +16,7 @@ from attrs import evolve, frozen
 from heimdex.domain.constraints import JOB_ID
 from heimdex.domain.errors import (
     OF_ONE_ROW,
+    HeimdexError,
     IdempotencyConflict,
     InvalidInput,
     JobNotFound,
@@ -144,29 +145,35 @@ class DecidingJobRepository(JobRepository):
             requested_by=requested_by,
             limits=limits,
         )
-        [created] = self.create_many([new], org_id=org_id, parent_id=parent_id)
+        org_id = self._organisation_of_new(org_id, parent_id)
+        spec = self._tools.specify(new)
+        # Past `create_many`, which would take longer over a list of one.
+        [created] = self._keep(org_id, [spec if parent_id is None else evolve(spec, parent_id=parent_id)])
         return created
 
     def create_many(
         self, new_jobs: Iterable[NewJob], *, org_id: UUID | None = None, parent_id: UUID | None = None
-    ) -> list[Created]:
-        org_id = self._organisation(org_id)
-        if parent_id is not None and self.get(parent_id).org_id != org_id:
-            raise JobNotFound(parent_id)
-        specs = [evolve(self._tools.specify(new), parent_id=parent_id) for new in new_jobs]
+    ) -> Sequence[Created]:
+        org_id = self._organisation_of_new(org_id, parent_id)
+        specs = self._specified(new_jobs)
+        if parent_id is not None:
+            specs = [evolve(spec, parent_id=parent_id) for spec in specs]
         _check_ids(specs)
         if not specs:
             return []
-        birth = self._birth()
-        changes = [self._born(spec, org_id, birth) for spec in specs]
         # One job alone cannot be half-written.
         some_may_be_refused = len(specs) > 1 and any(spec.new.id or spec.new.idempotency_key for spec in specs)
         with self._all_or_nothing() if some_may_be_refused else nullcontext():
-            created = self._keep(org_id, changes)
-        born = [one.job for one in created if not one.replayed]
-        if born:
-            self._wake_for(born, born[0].created_at)
-        return created
+            return self._keep(org_id, specs)
+
+    def _specified(self, new_jobs: Iterable[NewJob]) -> list[JobSpec]:
+        specs: list[JobSpec] = []
+        try:
+            specs.extend(map(self._tools.specify, new_jobs))
+        except HeimdexError as error:
+            error.add_note(f"job {len(specs):,} of those given, counted from 0")
+            raise
+        return specs
 
     def cancel(self, job_id: UUID, *, reason: str) -> Job:
         now, job = self._lock_one(job_id)
@@ -361,14 +368,23 @@ class DecidingJobRepository(JobRepository):
             events.append(event)
         return Change(job, tuple(events), version, lease_seq)
 
-    def _keep(self, org_id: UUID, changes: Sequence[Change]) -> list[Created]:
+    def _keep(self, org_id: UUID, specs: Sequence[JobSpec]) -> Sequence[Created]:
         """Insert new jobs; what a key made before comes back in the place of those it belongs to."""
+        birth = self._birth()
+        changes = [self._born(spec, org_id, birth) for spec in specs]
         inserted = self._insert(changes)
-        refused = [change.job for change in changes if change.job.id not in inserted]
+        jobs = [change.job for change in changes]
+        return self._answers(org_id, jobs, [job for job in jobs if job.id not in inserted])
+
+    def _answers(self, org_id: UUID, jobs: Sequence[Job], refused: Sequence[Job]) -> list[Created]:
         keys = {job.idempotency_key for job in refused if job.idempotency_key is not None}
         stored = self._with_keys(org_id, keys) if keys else {}
         replays = {job.id: _replay(job, stored) for job in refused}
-        return [replays.get(change.job.id) or Created(change.job, replayed=False) for change in changes]
+        created = [replays.get(job.id) or Created(job, replayed=False) for job in jobs]
+        born = [one.job for one in created if not one.replayed]
+        if born:
+            self._wake_for(born, born[0].created_at)
+        return created
 
     def _born(self, spec: JobSpec, org_id: UUID, now: datetime) -> Change:
         job_id = spec.new.id or self._tools.ids()
@@ -394,10 +410,15 @@ class DecidingJobRepository(JobRepository):
             raise InvalidInput("org_id", org_id, "name the organisation: this unit of work is the system's")
         return named
 
+    def _organisation_of_new(self, org_id: UUID | None, parent_id: UUID | None) -> UUID:
+        org_id = self._organisation(org_id)
+        if parent_id is not None and self.get(parent_id).org_id != org_id:
+            raise JobNotFound(parent_id)
+        return org_id
+
     def _wake_for(self, jobs: Iterable[Job], now: datetime) -> None:
-        for job in jobs:
-            if job.status is Status.QUEUED and job.scheduled_at <= now:
-                self._tools.wake(job.queue)
+        for queue in {job.queue for job in jobs if job.status is Status.QUEUED and job.scheduled_at <= now}:
+            self._tools.wake(queue)
 
 
 def _as_one(changes: Sequence[Change]) -> Change:

@@ -4,11 +4,12 @@ The caller may use another driver than ours, and its engine is its own: only SQL
 guard is put there, and what the caller's statements raise stays as it is.
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, NoReturn
+from uuid import UUID
 
-from sqlalchemy import Connection, Insert, Transaction, Update, event
+from sqlalchemy import Connection, Insert, Transaction, Update, event, text
 from sqlalchemy.exc import DBAPIError, InvalidRequestError, UnboundExecutionError
 from sqlalchemy.orm import Session, SessionTransaction, scoped_session
 
@@ -16,6 +17,7 @@ from heimdex.adapters.database import Database
 from heimdex.adapters.database_errors import translate_our_errors, translated
 from heimdex.adapters.job_repository import SqlAlchemyJobRepository
 from heimdex.adapters.job_verbs import Tools
+from heimdex.adapters.postgres_create import CREATE_ONE, ONE
 from heimdex.adapters.postgres_jobs import PostgresJobRepository
 from heimdex.adapters.scoping import carrying
 from heimdex.adapters.unit_of_work import SqlAlchemyUnitOfWork
@@ -161,9 +163,19 @@ class _CountingJobRepository(SqlAlchemyJobRepository):
         return sum(connection.execute(carrying(statement, self._scope), row).rowcount for row in rows)
 
 
+class _JoinedPostgresJobRepository(PostgresJobRepository):
+    """Runs nothing past SQLAlchemy: a caller may listen to the statements of its engine, and to their errors."""
+
+    def _create_one(self, org_id: UUID, values: Sequence[object]) -> str | None:
+        parameters = dict(zip(ONE, (org_id.hex, *values), strict=True))
+        statement = text(CREATE_ONE % tuple(f":{name}" for name in ONE))
+        time: str | None = self._session().connection().execute(carrying(statement, self._scope), parameters).scalar()
+        return time
+
+
 def _repository(connection: Connection, database: Database) -> type[SqlAlchemyJobRepository]:
     if connection.dialect.driver == "psycopg2" and database.claims_in_one_statement:
-        return PostgresJobRepository
+        return _JoinedPostgresJobRepository
     return SqlAlchemyJobRepository if connection.dialect.supports_sane_multi_rowcount else _CountingJobRepository
 
 

@@ -69,6 +69,10 @@ class MemoryLedger(Store):
     def reserve(self, _: timedelta) -> tuple[StartUnitOfWork, Callable[[], None]]:
         return self.unit_of_work, self.close
 
+    @property
+    def writes_side_by_side(self) -> bool:
+        return False
+
     def renewer(self, *, lease: timedelta, every: timedelta, most: int) -> Renewer:
         return NoRenewer()
 

@@ -13,15 +13,16 @@ from psycopg2.extensions import TRANSACTION_STATUS_INERROR
 from sqlalchemy import Connection, Engine, Insert, Interval, create_engine, event, func, literal, select
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import URL
-from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
 from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 from sqlalchemy.sql.elements import ColumnElement
 
 from heimdex.adapters.columns import UtcDateTime
-from heimdex.adapters.database import Database, EngineSettings
+from heimdex.adapters.database import Database, EngineSettings, Mode
 from heimdex.adapters.orm import job_table
+from heimdex.adapters.postgres_connection import ARGUMENTS, LateConnection, LateCursor, driver_connection
 from heimdex.adapters.renewing_statements import on_postgres
 from heimdex.adapters.roles import ORGANISATION
 from heimdex.adapters.scoping import carrying
@@ -47,9 +48,10 @@ class Postgres(Database):
             pool_recycle=int(settings.pool_recycle.total_seconds()),
             hide_parameters=True,
             echo=settings.echo,
-            connect_args=_arguments(settings),
+            connect_args={**_arguments(settings), **ARGUMENTS},
         )
         super().__init__(engine, settings)
+        event.listen(engine, "checkin", _begin_as_ever)
         ping_after_a_rest(engine)
 
     def now(self) -> ColumnElement[datetime]:
@@ -74,9 +76,6 @@ class Postgres(Database):
 
     def insert_where_free(self) -> Insert:
         return postgresql.insert(job_table).on_conflict_do_nothing()
-
-    def begin(self, scope: Scope) -> Session:
-        return self._session(self.engine, scope)
 
     def is_undone(self, connection: Connection) -> bool:
         raw = cast("psycopg2.extensions.connection", connection.connection.dbapi_connection)
@@ -106,13 +105,13 @@ class Postgres(Database):
         words = "" if login is None or login.missing else login.words(_RENEWING)
         return on_postgres(self.engine.url, self.engine.dialect, _arguments(settings), lease, words)
 
-    @property
-    def _read_only(self) -> dict[str, Any]:
-        return {"postgresql_readonly": True}
+    def _ready(self, scope: Scope, mode: Mode) -> Callable[[Connection], None]:
+        words = "" if self.wall is None else self.wall.words(scope)
+        beginning = f"BEGIN{mode.value}; {words}"
+        return lambda connection: driver_connection(connection).begin_with(beginning)
 
-    @property
-    def _of_one_moment(self) -> dict[str, Any]:
-        return {"isolation_level": "REPEATABLE READ"}
+    def _may_speak(self, cursor: DBAPICursor) -> bool:
+        return self.wall is None or cast("LateCursor", cursor).begins_late
 
 
 def _arguments(settings: EngineSettings) -> dict[str, Any]:
@@ -151,6 +150,11 @@ def ping_after_a_rest(engine: Engine) -> None:
 
     event.listen(engine, "checkin", rests)
     event.listen(engine, "checkout", wake)
+
+
+def _begin_as_ever(connection: DBAPIConnection | None, _: ConnectionPoolEntry) -> None:
+    if connection is not None:
+        cast("LateConnection", connection).begin_as_ever()
 
 
 def _name_organisation(connection: Connection, scope: Scope, name: str) -> None:

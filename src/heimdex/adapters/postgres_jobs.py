@@ -18,20 +18,21 @@ from heimdex.adapters.job_repository import SqlAlchemyJobRepository
 from heimdex.adapters.job_verbs import Change, check_held
 from heimdex.adapters.orm import EVERY_ORGANISATION, job_table
 from heimdex.adapters.planning import AS_BEFORE, HELD_TO_INDEXES
+from heimdex.adapters.postgres_connection import ask
 from heimdex.adapters.postgres_create import (
     AT_ONCE,
-    create_one_parameters,
-    create_one_statement,
-    create_parameters,
-    create_statement,
+    CREATE_ONE,
+    create_one_values,
     stamp_again,
 )
+from heimdex.adapters.postgres_create_many import AllCreated, Births, create_many_statement
 from heimdex.adapters.postgres_succeed import is_plain_success, succeed_parameters, succeed_statement, succeeded
 from heimdex.adapters.postgres_values import jobs_from, read_as, time_from
 from heimdex.adapters.postgres_write import write_parameters, write_statement
 from heimdex.adapters.scoping import carrying
 from heimdex.domain.job import Job, copied
-from heimdex.domain.results import Ending, Written
+from heimdex.domain.new_job import JobSpec
+from heimdex.domain.results import Created, Ending, Written
 from heimdex.domain.scope import Tenant
 from heimdex.domain.transitions import Status, Trigger, next_status
 
@@ -104,18 +105,32 @@ class PostgresJobRepository(SqlAlchemyJobRepository):
     def _birth(self) -> datetime:
         return AT_ONCE
 
+    def _keep(self, org_id: UUID, specs: Sequence[JobSpec]) -> Sequence[Created]:
+        if len(specs) == 1:
+            return super()._keep(org_id, specs)
+        births = Births(specs, org_id, self._scope, self._tools.ids)
+        statement = carrying(create_many_statement(), self._scope)
+        [(now, refused)] = self._session().connection().execute(statement, births.parameters()).all()
+        time = time_from(now)
+        if refused is None:
+            for queue in births.due_queues(time):
+                self._tools.wake(queue)
+            return AllCreated(births, time)
+        jobs, ids = births.jobs(time), set(refused)
+        return self._answers(org_id, jobs, [job for job in jobs if str(job.id) in ids])
+
     def _insert(self, changes: Sequence[Change]) -> Collection[UUID]:
-        if len(changes) == 1:
-            statement, parameters = create_one_statement(), create_one_parameters(changes[0], self._scope)
-        else:
-            # In the order of keys, since an insert waits for another transaction's insert of the same key.
-            in_order = sorted(changes, key=lambda change: change.job.idempotency_key or "")
-            statement, parameters = create_statement(), create_parameters(in_order, self._scope)
-        rows = self._session().connection().execute(carrying(statement, self._scope), parameters).all()
-        born = {str(change.job.id): change for change in changes}
-        for job_id, now in rows:
-            stamp_again(born[job_id], now)
-        return {born[job_id].job.id for job_id, _ in rows}
+        [change] = changes
+        now = self._create_one(change.job.org_id, create_one_values(change, self._scope))
+        if now is None:
+            return ()
+        stamp_again(change, now)
+        return (change.job.id,)
+
+    def _create_one(self, org_id: UUID, values: Sequence[object]) -> str | None:
+        """Return the time at which it was created, or nothing if its id or key is taken."""
+        time: str | None = ask(self._session().connection(), CREATE_ONE, self._scope, org_id, *values)
+        return time
 
     def finish(self, endings: Sequence[Ending]) -> Written:
         # Written where nothing has moved since the claim: one statement for plain successes, one for what else is

@@ -38,7 +38,11 @@ GRANTS: Mapping[str, Mapping[str, str]] = MappingProxyType(
 )
 TABLES_IN_SQL = ", ".join(f"'{table}'" for table in GRANTS)
 _FUNCTIONS: Mapping[str, Sequence[str]] = MappingProxyType(
-    {"heimdex_now()": (API, WORKER, READ_ONLY), "heimdex_remove_histories(uuid[])": (WORKER,)}
+    {
+        "heimdex_now": (API, WORKER, READ_ONLY),
+        "heimdex_remove_histories": (WORKER,),
+        "heimdex_create_job_v1": (API, WORKER),
+    }
 )
 _DUTIES: Mapping[Duty, Sequence[str]] = MappingProxyType(
     {Duty.API: (API,), Duty.WORKER: (WORKER,), Duty.BOTH: (API, WORKER)}
@@ -120,7 +124,7 @@ def _grants(connection: Connection, tables: Mapping[str, bool]) -> Iterator[str]
         for role, rights in GRANTS[table].items():
             yield f"GRANT {rights} ON {table} TO {role}"
     for function, roles in _FUNCTIONS.items():
-        if connection.execute(text("SELECT to_regprocedure(:name)"), {"name": function}).scalar() is not None:
+        if connection.execute(text("SELECT to_regproc(:name)"), {"name": function}).scalar() is not None:
             yield f"REVOKE ALL ON FUNCTION {function} FROM PUBLIC"
             yield f"GRANT EXECUTE ON FUNCTION {function} TO {', '.join(roles)}"
 

@@ -6,13 +6,14 @@ not at what the SQL does with them: that a statement filters every table that it
 the tests of the wall, and on PostgreSQL for row-level security.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, Self, TypeVar
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, Executable, Table, event
+from sqlalchemy import Engine, Executable, Table, event
 from sqlalchemy.engine.default import DefaultExecutionContext
-from sqlalchemy.engine.interfaces import DBAPICursor, ExecutionContext
+from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor, ExecutionContext
+from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.sql.elements import ColumnElement, ReleaseSavepointClause, RollbackToSavepointClause, SavepointClause
 
 from heimdex.domain.errors import UnscopedStatement
@@ -49,26 +50,47 @@ def carrying(statement: AnyStatement, scope: Scope) -> AnyStatement:
     return statement.execution_options(**{_OPTION: scope})
 
 
+def check_organisation(statement: str, scope: Scope, org_id: UUID) -> None:
+    """Look, as the guard does, at a statement that goes past SQLAlchemy, of which `org_id` is a parameter.
+
+    Raises:
+        UnscopedStatement: the scope is another organisation's.
+    """
+    if isinstance(scope, Tenant) and scope.org_id != org_id:
+        raise UnscopedStatement(statement)
+
+
 def carries_scope(context: ExecutionContext | None) -> bool:
     """Return whether the statement that runs is one of ours."""
     statement = None if context is None else context.invoked_statement
     return statement is not None and _OPTION in statement.get_execution_options()
 
 
-def guard(engine: Engine) -> None:
-    """Make the engine refuse statements without a scope, or under a Tenant without its organisation as a parameter."""
+def guard(engine: Engine, may_speak: Callable[[DBAPICursor], bool] = lambda _: True) -> None:
+    """Make the engine refuse statements without a scope, or under a Tenant without its organisation as a parameter.
 
-    @event.listens_for(engine, "before_cursor_execute")
-    def refuse_unscoped(
-        _connection: Connection,
-        _cursor: DBAPICursor,
-        statement: str,
-        _parameters: object,
-        context: DefaultExecutionContext | None,
-        _executemany: bool,  # noqa: FBT001 - the signature of SQLAlchemy's event
-    ) -> None:
-        if context is None or not _may_run(context):
+    From the first connection on, since SQLAlchemy asks that one a few things of its own. By events of the dialect: one
+    listener among the engine's, and every connection takes longer to begin and to end.
+
+    Args:
+        may_speak: whether what is said on a cursor is said in a transaction of ours.
+    """
+
+    def refuse(cursor: DBAPICursor, statement: str, context: DefaultExecutionContext) -> None:
+        if not (_may_run(context) and may_speak(cursor)):
             raise UnscopedStatement(statement)
+
+    def refuse_with_parameters(
+        cursor: DBAPICursor, statement: str, _: object, context: DefaultExecutionContext
+    ) -> None:
+        refuse(cursor, statement, context)
+
+    def stand(_: DBAPIConnection, _record: ConnectionPoolEntry) -> None:
+        event.listen(engine, "do_execute", refuse_with_parameters)
+        event.listen(engine, "do_executemany", refuse_with_parameters)
+        event.listen(engine, "do_execute_no_params", refuse)
+
+    event.listen(engine, "connect", stand, once=True)
 
 
 def _may_run(context: DefaultExecutionContext) -> bool:

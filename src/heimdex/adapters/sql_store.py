@@ -112,6 +112,10 @@ class SqlStore(Store):
         )
         return apart.unit_of_work, apart.close
 
+    @property
+    def writes_side_by_side(self) -> bool:
+        return not self.database.one_writer
+
     def renewer(self, *, lease: timedelta, every: timedelta, most: int) -> Renewer:
         def instructions() -> Mapping[str, Any]:
             # Known since before the first claim, so that nobody waits here for a server that is silent.

@@ -15,7 +15,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.sql.elements import ColumnElement
 
 from heimdex.adapters.columns import UtcDateTime
-from heimdex.adapters.database import Database, EngineSettings, after_fork
+from heimdex.adapters.database import Database, EngineSettings, Mode, after_fork
 from heimdex.adapters.database_errors import translated
 from heimdex.adapters.orm import job_table
 from heimdex.adapters.renewing_statements import on_sqlite
@@ -79,7 +79,7 @@ class Sqlite(Database):
         if not self._writer.acquire(timeout=self.settings.lock_timeout.total_seconds()):
             raise TransientDatabaseError("another thread of this process kept the SQLite database locked")
         try:
-            return self._session(self.engine, scope)
+            return super().begin(scope)
         except BaseException:
             self._writer.release()
             raise
@@ -102,17 +102,20 @@ class Sqlite(Database):
         finally:
             self._writer.release()
 
-    @property
-    def _read_only(self) -> dict[str, Any]:
-        return {_READ_ONLY: True}
-
-    @property
-    def _of_one_moment(self) -> dict[str, Any]:
-        return {}  # every transaction of SQLite is
+    def _ready(self, _: Scope, mode: Mode) -> Callable[[Connection], None]:
+        return _as_it_is if mode is Mode.WRITE else _read_only
 
     def _forget_writers(self) -> None:
         # Threads of one process queue here: waiting for SQLite's own lock is by polling, slow and unfair.
         self._writer = threading.Lock()
+
+
+def _as_it_is(_: Connection) -> None: ...
+
+
+def _read_only(connection: Connection) -> None:
+    # Whatever reads, reads of one moment.
+    connection.execution_options(**{_READ_ONLY: True})
 
 
 def _set_up(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:

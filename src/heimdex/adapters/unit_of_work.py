@@ -1,6 +1,5 @@
 """The unit of work over SQLAlchemy: one session, one transaction."""
 
-from attrs import evolve
 from sqlalchemy.orm import Session
 
 from heimdex.adapters.asset_repository import SqlAlchemyAssetRepository
@@ -28,7 +27,7 @@ class SqlAlchemyUnitOfWork(LivingUnitOfWork[Session]):
     ) -> None:
         super().__init__(scope, wakeups)
         self._database = database
-        tools = evolve(tools, wake=self.wake_after_commit)
+        tools = Tools(tools.specify, tools.ids, tools.random, self.wake_after_commit)
         ours = PostgresJobRepository if database.claims_in_one_statement else SqlAlchemyJobRepository
         repository = repository or ours
         self._jobs = repository(database, self.open_transaction, scope, tools)

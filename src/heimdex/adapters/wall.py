@@ -3,19 +3,12 @@
 The words go before the first statement's text, so that they cost no round trip, and end with the transaction.
 """
 
-from typing import Any
-
 from attrs import frozen
-from sqlalchemy import Connection, Engine, event, text
-from sqlalchemy.engine.default import DefaultExecutionContext
-from sqlalchemy.engine.interfaces import DBAPICursor
+from sqlalchemy import Connection, text
 
 from heimdex.adapters.roles import API, ORGANISATION, TABLES_IN_SQL, WORKER
-from heimdex.domain.errors import RoleNotGranted, UnscopedStatement, WallMissing
+from heimdex.domain.errors import RoleNotGranted, WallMissing
 from heimdex.domain.scope import Scope, Tenant
-
-_OPTION = "heimdex_wall"
-_SAID = "heimdex_wall_said"
 
 _LOGIN = f"""
 SELECT session_user, rolsuper OR rolbypassrls,
@@ -75,7 +68,7 @@ class Login:
         if isinstance(scope, Tenant):
             role, granted = API, self.is_api
             # A UUID's own text: nothing of a caller's comes between the quotes.
-            organisation = f", set_config('{ORGANISATION}', '{scope.org_id.hex}', true)"
+            organisation = f"SET LOCAL {ORGANISATION} = '{scope.org_id.hex}'; "
         else:
             role, granted, organisation = WORKER, self.is_worker, ""
         if not granted:
@@ -83,48 +76,9 @@ class Login:
                 f"the login {self.name} is no member of {role}, as which {type(scope).__name__} works;"
                 f" run `heimdex db roles --login {self.name} --as {role.removeprefix('heimdex_')}`"
             )
-        return f"SELECT set_config('role', '{role}', true){organisation}; "
+        return f"SET LOCAL ROLE {role}; {organisation}"
 
 
 def look(connection: Connection) -> Login:
     """Return who is connected, in one question of the catalog."""
     return Login(*connection.execute(text(_LOGIN)).one())
-
-
-class Wall:
-    """Makes every transaction of an engine begin with the words of its scope."""
-
-    def __init__(self, engine: Engine, login: Login) -> None:
-        self._login = login
-        event.listen(engine, "begin", _nothing_said)
-        event.listen(engine, "before_cursor_execute", _say, retval=True)
-        event.listen(engine, "after_cursor_execute", _said)
-
-    def behind(self, engine: Engine, scope: Scope) -> Engine:
-        """Return the engine for the transactions of one scope."""
-        return engine.execution_options(**{_OPTION: self._login.words(scope)})
-
-
-def _nothing_said(connection: Connection) -> None:
-    connection.info[_SAID] = False
-
-
-def _say(
-    connection: Connection,
-    _cursor: DBAPICursor,
-    statement: str,
-    parameters: Any,  # noqa: ANN401 - the signature of SQLAlchemy's event
-    _context: DefaultExecutionContext | None,
-    _executemany: bool,  # noqa: FBT001 - the signature of SQLAlchemy's event
-) -> tuple[str, Any]:
-    if connection.info.get(_SAID):
-        return statement, parameters
-    words = connection.get_execution_options().get(_OPTION)
-    if words is None:
-        raise UnscopedStatement(statement)
-    return words + statement, parameters
-
-
-def _said(connection: Connection, *_: object) -> None:
-    # Only now: a statement that never reached the server, for a value that the driver refuses, has said nothing.
-    connection.info[_SAID] = True

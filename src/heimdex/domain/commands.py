@@ -9,7 +9,7 @@ from attrs import evolve, field, frozen
 
 from heimdex.domain.job import Hold, Job
 from heimdex.domain.job_filter import JobFilter
-from heimdex.domain.new_job import NewJob
+from heimdex.domain.new_job import NewJob, with_id
 from heimdex.domain.operations import Removed, Retention
 from heimdex.domain.results import Created, Draft, Ending, OneByOne, Report, Written
 from heimdex.domain.scope import Scope
@@ -37,7 +37,7 @@ class DraftedCommand(Command[Answer_co]):
 
 
 @frozen(kw_only=True)
-class CreateJobs(DraftedCommand[list[Created]]):
+class CreateJobs(DraftedCommand[Sequence[Created]]):
     """Create jobs of one organisation; answers in the order given. `org_id` only under `System`."""
 
     new_jobs: Sequence[NewJob]
@@ -49,7 +49,7 @@ class CreateJobs(DraftedCommand[list[Created]]):
 
 
 @frozen(kw_only=True)
-class CreateChildren(Command[list[Created]]):
+class CreateChildren(Command[Sequence[Created]]):
     """Create children of a running job at once. Every child needs an idempotency key.
 
     Args:
@@ -229,4 +229,4 @@ class MarkWorkerGone(Command[None]):
 
 
 def _with_ids(new_jobs: Iterable[NewJob], draw: Callable[[], UUID]) -> tuple[NewJob, ...]:
-    return tuple(evolve(new, id=draw()) if new.id is None else new for new in new_jobs)
+    return tuple(with_id(new, draw()) if new.id is None else new for new in new_jobs)

@@ -5,9 +5,11 @@ Every store keeps this text unchanged, so that the same document is the same byt
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from hashlib import sha256
-from typing import TypeAlias, cast
+from json import encoder
+from operator import is_
+from typing import Protocol, TypeAlias, TypeGuard, cast
 
 from heimdex.domain.errors import InvalidPayload, shown
 
@@ -26,6 +28,11 @@ def _refuse(constant: str) -> None:
 
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 _PLAIN = frozenset({bool, type(None)})
+_WITHOUT_LIMITS = frozenset({str, float, *_PLAIN})
+_SCALARS = _WITHOUT_LIMITS | {int}
+_KEYS = frozenset({str})
+# How JSON writes a NUL. After a backslash it may be something else, which is then looked at value by value.
+_NUL = "\\u0000"
 _DECODER = json.JSONDecoder(parse_constant=_refuse)
 
 
@@ -38,9 +45,11 @@ def canonical(value: object, field: str) -> str:
     Raises:
         InvalidPayload: names the path of the first offending value.
     """
-    _check(value, field, "$", MAX_DEPTH)
-    text = _ENCODER.encode(value)
-    size = len(text.encode())
+    text = _text_if_plain(value)
+    if text is None:
+        _check(value, field, "$", MAX_DEPTH)
+        text = _write(value)
+    size = len(text) if text.isascii() else len(text.encode())
     if size > MAX_BYTES:
         raise InvalidPayload(field, "$", f"{size:,} bytes of JSON; at most {MAX_BYTES:,} are accepted")
     return text
@@ -48,7 +57,17 @@ def canonical(value: object, field: str) -> str:
 
 def trusted(value: "JsonValue | Mapping[str, JsonValue]") -> str:
     """Return the canonical text of a document that Heimdex itself built."""
-    return _ENCODER.encode(value)
+    return _write(value)
+
+
+def is_flat(value: object) -> TypeGuard[dict[str, object]]:
+    """Return whether a document in the subset is an object of plain values, which nobody can change through it."""
+    return type(value) is dict and _KEYS.issuperset(map(type, value)) and _SCALARS.issuperset(map(type, value.values()))
+
+
+def is_same(flat: dict[str, object], other: object) -> bool:
+    """Return whether `other` is a flat document of the very same values, so that it has the same text."""
+    return type(other) is dict and list(flat) == list(other) and all(map(is_, flat.values(), other.values()))
 
 
 def decode(text: str) -> JsonValue:
@@ -97,6 +116,68 @@ def fingerprint(job_type: str, payload_json: str) -> str:
 def printable(text: str, limit: int) -> str:
     """Return `text` as every store accepts it: no NUL, no lone surrogates, at most `limit` characters."""
     return text.replace("\0", "�").encode("utf-8", "replace").decode()[:limit]
+
+
+class _MakeEncoder(Protocol):
+    def __call__(  # noqa: PLR0917 - the signature of the json module
+        self,
+        markers: dict[int, object] | None,
+        default: Callable[[object], object],
+        encoder: Callable[[str], str],
+        indent: None,
+        key_separator: str,
+        item_separator: str,
+        sort_keys: bool,  # noqa: FBT001 - as above
+        skipkeys: bool,  # noqa: FBT001 - as above
+        allow_nan: bool,  # noqa: FBT001 - as above
+        /,
+    ) -> Callable[[object, int], Iterable[str]]: ...
+
+
+def _writer() -> Callable[[object], str]:
+    # JSONEncoder.encode makes this object anew for each document, which takes longer than to write a small one.
+    make = cast("_MakeEncoder | None", getattr(encoder, "c_make_encoder", None))
+    if make is None:
+        return _ENCODER.encode
+    sort_keys, skipkeys, allow_nan = True, False, False
+    write = make(None, _ENCODER.default, encoder.encode_basestring, None, ":", ",", sort_keys, skipkeys, allow_nan)
+    return lambda value: "".join(write(value, 0))
+
+
+_write = _writer()
+
+
+def _text_if_plain(value: object) -> str | None:
+    """Return the text of a document that is in the subset at first sight; None where `_check` has to look."""
+    if not _is_plain(value, MAX_DEPTH):
+        return None
+    try:
+        text = _write(value)
+        if not text.isascii():
+            text.encode()
+    except ValueError:  # NaN, infinity, a lone surrogate
+        return None
+    return None if _NUL in text else text
+
+
+def _is_plain(value: object, depth: int) -> bool:
+    """Return whether these are JSON's own classes, at most `depth` deep, with integers in range."""
+    # Classes are compared: a match asks isinstance for each of its cases, and lets subclasses pass.
+    if type(value) is dict:
+        if not _KEYS.issuperset(map(type, value)):
+            return False
+        items: Iterable[object] = value.values()
+    elif type(value) is list:
+        items = value
+    else:
+        return type(value) in _SCALARS and (type(value) is not int or -MAX_INTEGER <= value <= MAX_INTEGER)
+    if depth == 0:
+        return False
+    for item in items:
+        kind = type(item)
+        if kind not in _WITHOUT_LIMITS and not _is_plain(item, depth - 1):
+            return False
+    return True
 
 
 def _check(value: object, field: str, path: str, depth: int) -> None:

@@ -95,7 +95,8 @@ def _limits(_: object, attribute: "Attribute[JobLimits | None]", value: JobLimit
         raise InvalidInput(attribute.name, value, "give JobLimits(...)")
 
 
-@frozen
+# With a __dict__, into which a frozen class is filled faster than into slots.
+@frozen(slots=False)
 class NewJob:
     """What a caller asks for. `payload` may also be an instance of the registered payload class.
 
@@ -118,6 +119,14 @@ class NewJob:
     requested_by: str | None = field(default=None, kw_only=True, converter=_requested_by)
     limits: JobLimits | None = field(default=None, kw_only=True, validator=_limits)
     id: UUID | None = field(default=None, kw_only=True, converter=_id)
+
+
+def with_id(new: NewJob, job_id: UUID) -> NewJob:
+    """Return the same request under an id that was drawn for it."""
+    copy = NewJob.__new__(NewJob)
+    # Past __init__, which would check everything again.
+    object.__setattr__(copy, "__dict__", {**vars(new), "id": job_id})
+    return copy
 
 
 @frozen(kw_only=True)

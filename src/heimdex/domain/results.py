@@ -1,5 +1,6 @@
 """What the verbs of a repository hand back, and what a worker hands in."""
 
+from collections.abc import Sequence
 from uuid import UUID
 
 from attrs import define, field, frozen
@@ -18,6 +19,14 @@ class Created:
 
     job: Job
     replayed: bool
+
+
+@frozen
+class CreatedBatch:
+    """A batch of jobs that is committed. `first` is the place of its first job among all that were given, from 0."""
+
+    first: int
+    jobs: Sequence[Created]
 
 
 @frozen

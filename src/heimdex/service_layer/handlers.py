@@ -38,7 +38,7 @@ from heimdex.domain.results import NO_EFFECTS, Created, Ending, OneByOne, Writte
 from heimdex.service_layer.ports import StartUnitOfWork, UnitOfWork
 
 
-def create_jobs(command: CreateJobs, *, start_uow: StartUnitOfWork) -> list[Created]:
+def create_jobs(command: CreateJobs, *, start_uow: StartUnitOfWork) -> Sequence[Created]:
     """Create jobs. A commit of unknown outcome is resolved by looking for their ids, which were drawn before.
 
     Raises:
@@ -65,7 +65,7 @@ def create_jobs(command: CreateJobs, *, start_uow: StartUnitOfWork) -> list[Crea
         return created
 
 
-def create_children(command: CreateChildren, *, start_uow: StartUnitOfWork) -> list[Created]:
+def create_children(command: CreateChildren, *, start_uow: StartUnitOfWork) -> Sequence[Created]:
     """Create children while their parent's hold is in force.
 
     Raises:
@@ -75,7 +75,7 @@ def create_children(command: CreateChildren, *, start_uow: StartUnitOfWork) -> l
     hold = parent.hold
     if hold is None:
         raise InvalidInput("parent", str(parent.id), "give the running job as its claim returned it")
-    created: list[Created] = []
+    created: Sequence[Created] = ()
     try:
         with start_uow(command.scope) as uow:
             # The renewal locks the parent's row: whoever wants to end the hold waits until the children are there.
@@ -175,11 +175,11 @@ def mark_worker_gone(command: MarkWorkerGone, *, start_uow: StartUnitOfWork) -> 
         uow.workers.gone(command.worker)
 
 
-def _create(uow: UnitOfWork, command: CreateJobs, new_jobs: Sequence[NewJob]) -> list[Created]:
+def _create(uow: UnitOfWork, command: CreateJobs, new_jobs: Sequence[NewJob]) -> Sequence[Created]:
     return uow.jobs.create_many(new_jobs, org_id=command.org_id, parent_id=command.parent_id)
 
 
-def _created_before(command: CreateJobs, start_uow: StartUnitOfWork) -> list[Created] | None:
+def _created_before(command: CreateJobs, start_uow: StartUnitOfWork) -> Sequence[Created] | None:
     """Return the answer of an earlier try that was committed after all; None if it was not."""
     with start_uow(command.scope) as uow:
         made = uow.jobs.made_by(command.new_jobs, parent_id=command.parent_id)

@@ -9,7 +9,7 @@ from attrs import evolve, field, frozen
 
 from heimdex.domain.backoff import Backoff
 from heimdex.domain.errors import InvalidInput, UnknownJobType
-from heimdex.domain.json_text import canonical, decode, fingerprint
+from heimdex.domain.json_text import canonical, decode, fingerprint, is_flat, is_same
 from heimdex.domain.new_job import JobLimits, JobSpec, NewJob
 from heimdex.domain.rules import check_text
 from heimdex.service_layer.job_context import JobContext
@@ -105,12 +105,11 @@ class JobRegistry:
             UnknownJobType, InvalidPayload.
         """
         job = self.get(new.type)
-        given_json = canonical(job.form.document(new.payload), "payload")
-        # From the text, as the job function will get it.
-        stored = job.form.document(job.form.rebuild(decode(given_json)))
+        given = job.form.document(new.payload)
+        given_json = canonical(given, "payload")
         return JobSpec(
             new=new,
-            payload_json=canonical(stored, "payload"),
+            payload_json=_as_stored(job.form, given, given_json),
             fingerprint=fingerprint(new.type, given_json),
             limits=new.limits or job.limits,
         )
@@ -130,6 +129,15 @@ class JobRegistry:
         if job.type in self._jobs:
             raise InvalidInput("type", job.type, "register one function for each type; this one has a function")
         self._jobs[job.type] = job
+
+
+def _as_stored(form: PayloadForm, given: object, given_json: str) -> str:
+    """Return the text of what the form makes of a payload's text, which is what the job function will get."""
+    if form.only_reads and is_flat(given):
+        # What its text holds is no other than itself.
+        stored = form.document(form.rebuild(given))
+        return given_json if is_same(given, stored) else canonical(stored, "payload")
+    return canonical(form.document(form.rebuild(decode(given_json))), "payload")
 
 
 def _form_of(type: str, function: JobFunction) -> PayloadForm:

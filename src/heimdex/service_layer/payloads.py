@@ -29,7 +29,9 @@ class _Model(Protocol):
 
 
 class PayloadForm(Protocol):
-    """How one kind of payload becomes a document and comes back."""
+    """How one kind of payload becomes a document and comes back. `only_reads` says that `rebuild` changes nothing."""
+
+    only_reads: bool
 
     def document(self, payload: object) -> object:
         """Return what is stored of a payload; anything but an instance of the class is returned as it is.
@@ -47,6 +49,8 @@ class PayloadForm(Protocol):
 
 
 class _PlainForm(PayloadForm):
+    only_reads = True
+
     def document(self, payload: object) -> object:
         return payload
 
@@ -60,6 +64,7 @@ class _PlainForm(PayloadForm):
 class _ClassForm(PayloadForm):
     kind: type
     structure: Hook
+    only_reads: bool = True
 
     def document(self, payload: object) -> object:
         if not isinstance(payload, self.kind):
@@ -80,6 +85,8 @@ class _ClassForm(PayloadForm):
 @frozen
 class _ModelForm(PayloadForm):
     kind: type[_Model]
+    # A validator "before" gets the document itself.
+    only_reads: bool = False
 
     def document(self, payload: object) -> object:
         if not isinstance(payload, self.kind):

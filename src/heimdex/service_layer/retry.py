@@ -48,18 +48,17 @@ class RetryTransient:
 
     def __init__(self, policy: RetryPolicy, *, sleep: Sleep, random: Random) -> None:
         self._policy = policy
-        self._sleep = sleep
         self._random = random
-
-    def __call__(self, act: Callable[[], Answer]) -> Answer:
-        retrying = Retrying(
-            stop=stop_after_attempt(self._policy.tries),
+        self._retrying = Retrying(
+            stop=stop_after_attempt(policy.tries),
             wait=self._wait,
             retry=retry_if_exception_type(TransientDatabaseError),
-            sleep=lambda seconds: self._sleep(timedelta(seconds=seconds)),
+            sleep=lambda seconds: sleep(timedelta(seconds=seconds)),
             reraise=True,
         )
-        return retrying(act)
+
+    def __call__(self, act: Callable[[], Answer]) -> Answer:
+        return self._retrying(act)
 
     def _wait(self, state: RetryCallState) -> float:
         return self._policy.wait(state.attempt_number, self._random()).total_seconds()

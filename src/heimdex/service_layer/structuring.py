@@ -27,7 +27,7 @@ from heimdex.domain.json_text import member
 
 Hook: TypeAlias = Callable[[object, type], object]
 
-_SCALARS: Mapping[type, tuple[type, ...]] = {str: (str,), bool: (bool,), int: (int,), float: (int, float)}
+_SCALARS = (str, bool, int)
 _OBJECTS = (dict, Mapping, MutableMapping)
 _ARRAYS: Mapping[object, type] = {list: list, tuple: tuple, set: set, frozenset: frozenset, Sequence: tuple}
 
@@ -44,8 +44,9 @@ def is_class_of_fields(kind: object) -> bool:
 def strict_converter() -> Converter:
     """Return a converter that structures decoded JSON; of exactly the types of JSON must each value be."""
     converter = make_converter(forbid_extra_keys=True)
-    for kind, accepted in _SCALARS.items():
-        converter.register_structure_hook(kind, _of(accepted, lambda value, kind: kind(value)))
+    for kind in _SCALARS:
+        converter.register_structure_hook(kind, _exactly(kind))
+    converter.register_structure_hook(float, _of((int, float), lambda value, kind: kind(value)))
     converter.register_structure_hook(UUID, _of((str,), lambda value, _: UUID(cast("str", value))))
     converter.register_unstructure_hook(UUID, str)
     # Again, now without bool, which would pass for int.
@@ -94,6 +95,17 @@ def _of(accepted: tuple[type, ...], fill: Hook) -> Hook:
         if type(value) not in accepted:
             raise Misfit(f"expected {_name(kind)}, found {type(value).__name__}")
         return fill(value, kind)
+
+    return structure
+
+
+def _exactly(accepted: type) -> Hook:
+    """As `_of` with one class, for most values without a call more. `kind` may be a subclass, such as an enum."""
+
+    def structure(value: object, kind: type) -> object:
+        if type(value) is not accepted:
+            raise Misfit(f"expected {_name(kind)}, found {type(value).__name__}")
+        return value if kind is accepted else kind(value)
 
     return structure
 

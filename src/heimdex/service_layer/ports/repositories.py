@@ -63,7 +63,7 @@ class JobRepository(ABC):
     @abstractmethod
     def create_many(
         self, new_jobs: Iterable[NewJob], *, org_id: UUID | None = None, parent_id: UUID | None = None
-    ) -> list[Created]:
+    ) -> Sequence[Created]:
         """Create jobs in a few statements; answers in the order given. All or none; errors as for `create`.
 
         A key that occurs twice in one call creates once and replays once.

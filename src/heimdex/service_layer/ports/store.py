@@ -206,6 +206,10 @@ class Store(Protocol):
         each other in any case returns its own units of work.
         """
 
+    @property
+    def writes_side_by_side(self) -> bool:
+        """Whether two units of work can write at the same time, or one waits for the other."""
+
     def renewer(self, *, lease: timedelta, every: timedelta, most: int) -> Renewer:
         """Return what renews the leases of one worker beside it, at most `most` at a time. It takes the machine's time.
 

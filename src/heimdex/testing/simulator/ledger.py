@@ -114,6 +114,10 @@ class SimulatedLedger(Store):
         with open_memory_views(self.store, scope) as views, simulated_views(views, self) as simulated:
             yield simulated
 
+    @property
+    def writes_side_by_side(self) -> bool:
+        return False
+
     def renewer(self, *, lease: timedelta, every: timedelta, most: int) -> Renewer:  # noqa: ARG002 - of the port
         return NoRenewer()
 
