@@ -10,7 +10,8 @@
 # make restarts   200 workers stopped and replaced while jobs keep coming   make restarts ARGS=--help
 # make renewals   100,000 leases renewed while functions keep the interpreter lock; PostgreSQL only
 # make sweep      every fault at every call of a port, in every use case   make sweep PAIRS=1, make sweep CASE=claim
-# make bench      Heimdex beside its peers, about an hour   make bench ARGS="--quick"
+# make bench      Heimdex beside its peers, about 50 minutes   make bench ARGS="--quick", ARGS="--resume" goes on
+# make bench-page  docs/benchmarks.md, from the peers' descriptions and the results that are kept
 # make idempotency  64 threads create with the same keys on every store: one job for each key
 # make lock       requirements.txt anew, keeping the versions in it; make lock ARGS=--upgrade takes the newest
 # make clean      remove .venv and what tools left behind
@@ -29,7 +30,7 @@ READY := $(VENV)/ready
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup demo test check bench mutants idempotency simulate sweep poison recovery restarts renewals verify-million lock clean
+.PHONY: setup demo test check bench bench-page mutants idempotency simulate sweep poison recovery restarts renewals verify-million lock clean
 .DEFAULT_GOAL := setup
 
 setup: $(READY)
@@ -67,6 +68,9 @@ mutants: $(READY)
 
 bench: $(READY)
 	PYTHONPATH=. $(BIN)/python -m bench.run $(ARGS)
+
+bench-page: $(READY)
+	PYTHONPATH=. $(BIN)/python -m bench.run --page docs/benchmarks.md
 
 idempotency: $(READY)
 	PYTHONPATH=. $(BIN)/python bench/idempotent_create.py

@@ -37,8 +37,10 @@ class Case:
     Args:
         measure: does it with so many jobs, and returns a value for each metric.
         sized_by: the metric that tells how many jobs fill the seconds of a run.
+        sized_as: an earlier case that found out how many jobs a second; this one then needs no warm-up of its own.
         most_rounds: for what takes long and varies little; None is as many as asked for.
-        share: of the seconds of a run that it gets; a case in parts has a part of them for each.
+        share: of our seconds of a run that it gets; a case in parts has a part of them for each.
+        peer_share: the same of a peer's seconds.
     """
 
     name: str
@@ -49,13 +51,16 @@ class Case:
     walled: bool = False
     sized_by: str | None = "rate"
     first_jobs: int = 2_000
+    sized_as: str | None = None
     most_rounds: int | None = None
     share: float = 1.0
+    peer_share: float = 1.0
 
     def takes(self, peer: Peer) -> bool:
         """Return whether a peer takes part."""
         wall = "BENCH_WALLED" in peer.extra
-        return peer.store in self.stores and self.name not in peer.without and (self.walled or not wall)
+        wanted = self.name not in peer.without and (peer.only is None or self.name in peer.only)
+        return peer.store in self.stores and wanted and (self.walled or not wall)
 
 
 @define
@@ -193,7 +198,13 @@ CASES = (
     ),
     Case(name="create-bulk", title="bulk create, half with keys", measure=_create_bulk, first_jobs=5_000),
     Case(name="drain-1", title="drain, one worker process", measure=_drain(1)),
-    Case(name="drain-2", title="drain, two worker processes", measure=_drain(2), stores=_POSTGRES),
+    Case(
+        name="drain-2",
+        title="drain, two worker processes",
+        measure=_drain(2),
+        stores=_POSTGRES,
+        sized_as="drain-1",
+    ),
     Case(
         name="pickup",
         title="pickup on an idle system, from before the create call to the function's first line",
@@ -215,9 +226,11 @@ CASES = (
         ),
         stores=_POSTGRES,
         sized_by="first",
+        sized_as="drain-1",
         first_jobs=1_000,
         most_rounds=3,
-        share=0.3,
+        share=0.2,
+        peer_share=0.3,
     ),
     Case(
         name="large-payloads",
@@ -230,14 +243,18 @@ CASES = (
         ),
         stores=_POSTGRES,
         first_jobs=500,
+        most_rounds=5,
+        share=0.5,
     ),
     Case(
         name="memory",
         title="memory of the process tree of a draining worker",
         measure=_memory,
         metrics=(Metric(name="memory", unit="MiB, proportional set size", more_is_better=False),),
+        sized_as="drain-1",
         most_rounds=3,
         share=0.3,
+        peer_share=0.5,
     ),
     Case(
         name="sqlite-create-one",
@@ -245,7 +262,25 @@ CASES = (
         measure=_create_one,
         stores=_SQLITE,
         first_jobs=100,
+        most_rounds=5,
+        share=0.5,
     ),
-    Case(name="sqlite-create-bulk", title="SQLite: bulk create", measure=_create_bulk, stores=_SQLITE, first_jobs=200),
-    Case(name="sqlite-drain", title="SQLite: drain, one process", measure=_drain(1), stores=_SQLITE, first_jobs=200),
+    Case(
+        name="sqlite-create-bulk",
+        title="SQLite: bulk create",
+        measure=_create_bulk,
+        stores=_SQLITE,
+        first_jobs=200,
+        most_rounds=5,
+        share=0.5,
+    ),
+    Case(
+        name="sqlite-drain",
+        title="SQLite: drain, one process",
+        measure=_drain(1),
+        stores=_SQLITE,
+        first_jobs=200,
+        most_rounds=5,
+        share=0.5,
+    ),
 )

@@ -33,6 +33,8 @@ class Peer:
         unfinished: a query that answers whether any job is not finished; None where the peer's own `watch` is asked.
             `{jobs}` in it is how many were created.
         without: cases that it cannot take part in.
+        only: the cases that it takes part in; None is all.
+        tried: which other settings were tried, and what came of it.
         extra: variables of its own.
     """
 
@@ -47,6 +49,8 @@ class Peer:
     python: str | None = None
     unfinished: str | None = None
     without: frozenset[str] = frozenset()
+    only: frozenset[str] | None = None
+    tried: str | None = None
     is_floor: bool = False
     is_ours: bool = False
     extra: dict[str, str] = field(factory=dict)
@@ -76,7 +80,7 @@ def read_peer(folder: str, text: str) -> Peer:
     known = {"name", "store", "records", "lacks", "keys", "settings"}
     if missing := known - said.keys():
         raise ValueError(f"{folder}/peer.toml lacks {', '.join(sorted(missing))}")
-    if unknown := said.keys() - known - {"requirements", "python", "unfinished", "without", "is_floor"}:
+    if unknown := said.keys() - known - {"requirements", "python", "unfinished", "without", "is_floor", "tried"}:
         raise ValueError(f"{folder}/peer.toml has {', '.join(sorted(unknown))}, which nobody reads")
     if said["store"] not in STORES:
         raise ValueError(f"{folder}/peer.toml: the store {said['store']} is none of {', '.join(sorted(STORES))}")
@@ -95,12 +99,13 @@ def read_peer(folder: str, text: str) -> Peer:
         unfinished=said.get("unfinished"),
         without=frozenset(said.get("without", ())),
         is_floor=said.get("is_floor", False),
+        tried=said.get("tried"),
         is_ours=folder == "heimdex",
     )
 
 
 def catalogue() -> list[Peer]:
-    """Return every peer, ours first; ours also with row-level security on, and on SQLite."""
+    """Return every peer, ours first: also with row-level security on, and on SQLite. Then the floor, twice."""
     texts = {path.parent.name: path.read_text(encoding="utf-8") for path in sorted(PEERS.glob("*/peer.toml"))}
     peers = [read_peer(folder, text) for folder, text in texts.items()]
     ours = next(peer for peer in peers if peer.is_ours)
@@ -108,7 +113,32 @@ def catalogue() -> list[Peer]:
     on_sqlite = evolve(
         ours, name="heimdex, SQLite", store="sqlite", unfinished=tomllib.loads(texts["heimdex"])["unfinished_sqlite"]
     )
-    return [ours, walled, on_sqlite, *(peer for peer in peers if not peer.is_ours)]
+    floor = next(peer for peer in peers if peer.is_floor)
+    wider = evolve(
+        floor, name="floor, 2 connections", extra={"BENCH_SET_CONNECTIONS": "2"}, only=frozenset({"drain-1"})
+    )
+    return [ours, walled, on_sqlite, floor, wider, *(peer for peer in peers if not (peer.is_ours or peer.is_floor))]
+
+
+def varied(peers: Sequence[Peer], wanted: Sequence[str]) -> list[Peer]:
+    """Return peers beside which each stands once more for every value of a setting: `FOLDER:NAME=1,2,4`.
+
+    Raises:
+        ValueError: what is wanted has another form, or names no peer.
+    """
+    found = list(peers)
+    for one in wanted:
+        folder, _, assignment = one.partition(":")
+        name, _, values = assignment.partition("=")
+        of = [peer for peer in peers if peer.folder == folder and peer.store != "sqlite"]
+        if not (of and name and values):
+            raise ValueError(f"{one}: give FOLDER:NAME=1,2,4 with the folder of a chosen peer")
+        found += [
+            evolve(peer, name=f"{peer.name}, {name}={value}", extra={**peer.extra, f"BENCH_SET_{name}": value})
+            for peer in of
+            for value in values.split(",")
+        ]
+    return found
 
 
 def install(peer: Peer) -> None:
@@ -117,15 +147,24 @@ def install(peer: Peer) -> None:
     Raises:
         CannotInstall: no Python that is new enough, or pip does not find what is asked for.
     """
-    if not peer.requirements:
-        return
-    folder = ENVIRONMENTS / peer.folder
-    mark, wanted = folder / "installed", "\n".join([peer.python or "", *peer.requirements])
+    if peer.requirements:
+        make_environment(ENVIRONMENTS / peer.folder, peer.requirements, peer.python)
+
+
+def make_environment(folder: Path, requirements: Sequence[str], oldest_python: str | None = None) -> Path:
+    """Make an environment with these requirements, unless it is there; return its interpreter.
+
+    Raises:
+        CannotInstall: as `install`.
+    """
+    interpreter, mark = folder / "bin" / "python", folder / "installed"
+    wanted = "\n".join([oldest_python or "", *requirements])
     if mark.exists() and mark.read_text(encoding="utf-8") == wanted:
-        return
-    _run([_python(peer.python), "-m", "venv", "--clear", folder])
-    _run([peer.interpreter, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *peer.requirements])
+        return interpreter
+    _run([_python(oldest_python), "-m", "venv", "--clear", folder])
+    _run([interpreter, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *requirements])
     mark.write_text(wanted, encoding="utf-8")
+    return interpreter
 
 
 def _python(oldest: str | None) -> Path:

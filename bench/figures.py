@@ -43,6 +43,14 @@ def ratio(ours: Sequence[float], theirs: Sequence[float], *, seed: int = 0) -> I
     return Interval(percentile(drawn, outside), median(ours) / median(theirs), percentile(drawn, 100 - outside))
 
 
+def median_interval(values: Sequence[float], *, seed: int = 0) -> Interval:
+    """Return the median of rounds, with its bootstrap interval."""
+    chance = Random(seed)  # noqa: S311 - a resample, repeatable
+    drawn = [median(chance.choices(values, k=len(values))) for _ in range(RESAMPLES)]
+    outside = (1 - CONFIDENCE) / 2 * 100
+    return Interval(percentile(drawn, outside), median(values), percentile(drawn, 100 - outside))
+
+
 def claimed(interval: Interval, *, more_is_better: bool) -> float:
     """Return the end of the interval that is worse for us: the only figure that we state."""
     return interval.low if more_is_better else interval.high

@@ -125,12 +125,20 @@ class Places:
             case "sqlite":
                 with tempfile.TemporaryDirectory(dir=self.folder) as folder:
                     file = Path(folder) / "jobs.db"
-                    runner.ask(peer, f"sqlite:///{file}", "setup")
+                    shutil.copyfile(self._sqlite_template(peer, runner), file)
                     yield SqlitePlace(f"sqlite:///{file}", peer.unfinished or "", file)
             case _:
                 assert self.redis_url is not None
                 runner.ask(peer, self.redis_url, "clear")
                 yield RedisPlace(self.redis_url)
+
+    def _sqlite_template(self, peer: Peer, runner: Runner) -> Path:
+        template = self.folder / f"{peer.folder}-template.db"
+        if not template.exists():
+            runner.ask(peer, f"sqlite:///{template}", "setup")
+            with closing(sqlite3.connect(template)) as connection:
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return template
 
     @contextmanager
     def _fresh_postgres(self, peer: Peer, runner: Runner) -> Iterator[PostgresPlace]:

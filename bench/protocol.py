@@ -67,6 +67,11 @@ def database_url() -> str:
     return os.environ["BENCH_DATABASE_URL"]
 
 
+def setting(name: str, default: int) -> int:
+    """Return a number that this peer is set by; `--vary` of the harness gives another."""
+    return int(os.environ.get(f"BENCH_SET_{name}", default))
+
+
 def _arrival() -> Callable[[int], None]:
     """Return what a job function calls first, with the `at` of its wish."""
     if answers := os.environ.get("BENCH_ANSWERS"):

@@ -15,6 +15,7 @@ from heimdex.entrypoints.cli.app import app
 from tests.entrypoints.conftest import ORG, Heimdex
 
 COMMANDS = {
+    "bench",
     "config",
     "db check",
     "db current",

@@ -12,9 +12,9 @@ import awa as awa_pg
 from bench import protocol
 from bench.protocol import Wish
 
-WORKERS = 1_024
-CONNECTIONS = 20
-POLL_MILLISECONDS = 50
+WORKERS = protocol.setting("WORKERS", 1_024)
+CONNECTIONS = protocol.setting("CONNECTIONS", 20)
+POLL_MILLISECONDS = protocol.setting("POLL_MS", 50)
 UNIQUE = {"by_args": True}
 
 
@@ -47,7 +47,7 @@ class Creator:
 
 
 class Awa:
-    batch = 10_000
+    batch = protocol.setting("BULK", 10_000)
 
     async def setup(self) -> None:
         async with _client() as client:

@@ -12,7 +12,7 @@ from bench.protocol import Wish
 app = Celery("bench", broker=protocol.database_url())
 app.conf.update(
     task_ignore_result=True,
-    worker_prefetch_multiplier=128,
+    worker_prefetch_multiplier=protocol.setting("PREFETCH", 128),
     worker_send_task_events=False,
     broker_connection_retry_on_startup=True,
     worker_hijack_root_logger=False,

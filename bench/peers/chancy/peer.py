@@ -10,8 +10,8 @@ from chancy import Chancy, Job, Queue, Worker, job
 from bench import protocol
 from bench.protocol import Wish
 
-CONCURRENCY = 1_000
-FLUSH_SECONDS = 0.1
+CONCURRENCY = protocol.setting("CONCURRENCY", 1_000)
+FLUSH_SECONDS = protocol.setting("FLUSH_MS", 100) / 1_000
 
 log = logging.getLogger("chancy")
 log.setLevel(logging.WARNING)
@@ -44,7 +44,7 @@ class Creator:
 
 
 class ChancyPeer:
-    batch = protocol.BATCH
+    batch = protocol.setting("BULK", protocol.BATCH)
 
     async def setup(self) -> None:
         async with _open() as chancy:

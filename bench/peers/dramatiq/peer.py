@@ -1,18 +1,22 @@
 """dramatiq on Redis, at the settings that peer.toml explains."""
 
+import os
 import signal
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
+from bench import protocol
+from bench.protocol import Wish
+
+# Read when it is imported.
+os.environ["dramatiq_queue_prefetch"] = str(protocol.setting("PREFETCH", 1_000))  # noqa: SIM112 - as dramatiq spells it
+
 import dramatiq
 import redis
 from dramatiq.brokers.redis import RedisBroker
 
-from bench import protocol
-from bench.protocol import Wish
-
-THREADS = 8
+THREADS = protocol.setting("THREADS", 8)
 QUEUE = "default"
 
 broker = RedisBroker(url=protocol.database_url(), heartbeat_timeout=60_000)

@@ -13,7 +13,7 @@ from psycopg_pool import AsyncConnectionPool
 from bench import protocol
 from bench.protocol import Wish
 
-LIMIT = 200
+LIMIT = protocol.setting("LIMIT", 500)
 
 
 @worker(queue="default")
@@ -39,7 +39,7 @@ class Creator:
 
 
 class ObanPeer:
-    batch = protocol.BATCH
+    batch = protocol.setting("BULK", protocol.BATCH)
 
     async def setup(self) -> None:
         async with _pool() as pool:

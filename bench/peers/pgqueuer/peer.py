@@ -16,8 +16,8 @@ from pgqueuer.queries import Queries
 from bench import protocol
 from bench.protocol import Wish
 
-MANAGERS = 2
-BATCH_SIZE = 500
+MANAGERS = protocol.setting("MANAGERS", 2)
+BATCH_SIZE = protocol.setting("BATCH_SIZE", 500)
 
 
 def _payload(wish: Wish) -> bytes:
@@ -41,7 +41,7 @@ class Creator:
 
 
 class PgQueuerPeer:
-    batch = protocol.BATCH
+    batch = protocol.setting("BULK", protocol.BATCH)
 
     async def setup(self) -> None:
         async with _queries() as queries:

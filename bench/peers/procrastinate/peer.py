@@ -1,5 +1,7 @@
 """procrastinate, at the settings that peer.toml explains."""
 
+import asyncio
+import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -8,7 +10,13 @@ from procrastinate import App, PsycopgConnector
 from bench import protocol
 from bench.protocol import Wish
 
-app = App(connector=PsycopgConnector(conninfo=protocol.database_url(), min_size=4, max_size=20))
+CONCURRENCY = protocol.setting("CONCURRENCY", 30)
+CONNECTIONS = protocol.setting("CONNECTIONS", 20)
+WORKERS = protocol.setting("WORKERS", 4)
+DELETE = protocol.setting("DELETE", 0)
+DELETED = ("never", "always")
+
+app = App(connector=PsycopgConnector(conninfo=protocol.database_url(), min_size=4, max_size=CONNECTIONS))
 
 
 @app.task(name="noop")
@@ -32,7 +40,7 @@ class Creator:
 
 
 class Procrastinate:
-    batch = protocol.BATCH
+    batch = protocol.setting("BULK", protocol.BATCH)
 
     async def setup(self) -> None:
         async with app.open_async():
@@ -44,7 +52,19 @@ class Procrastinate:
             yield Creator()
 
     def work(self) -> None:
-        app.run_worker(concurrency=30)
+        asyncio.run(_work())
+
+
+async def _work() -> None:
+    async with app.open_async():
+        workers = [asyncio.create_task(_one_worker()) for _ in range(WORKERS)]
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, lambda: [worker.cancel() for worker in workers])
+        await asyncio.gather(*workers, return_exceptions=True)
+
+
+async def _one_worker() -> None:
+    # Without its signal handlers: each worker would take them from the one before.
+    await app.run_worker_async(concurrency=CONCURRENCY, delete_jobs=DELETED[DELETE], install_signal_handlers=False)
 
 
 if __name__ == "__main__":

@@ -10,12 +10,24 @@ from typing import Annotated
 import typer
 from typer.main import get_command
 
-from heimdex.entrypoints.cli import database, demo, ingest, jobs, organisations, prune, queues, settings, verify, worker
+from heimdex.entrypoints.cli import (
+    bench,
+    database,
+    demo,
+    ingest,
+    jobs,
+    organisations,
+    prune,
+    queues,
+    settings,
+    verify,
+    worker,
+)
 from heimdex.entrypoints.cli.errors import INTERRUPTED, OK, READER_LEFT
 from heimdex.entrypoints.cli.reporting import Reporter
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
-for part in (demo, ingest, worker, jobs, queues, organisations, prune, verify, database, settings):
+for part in (demo, ingest, worker, jobs, queues, organisations, prune, verify, bench, database, settings):
     app.add_typer(part.app)
 
 
