@@ -122,6 +122,15 @@ def test_one_conflict_of_many_leaves_none_and_the_unit_of_work_goes_on(store: St
     assert [job.id for job in every_job(store)] == [old.id, before.id, after.job.id]
 
 
+def test_a_conflict_inside_one_call_may_end_the_unit_of_work(store: StoreHarness) -> None:
+    new = [NewJob(TYPE, {"a": number}, idempotency_key="k") for number in (1, 2)]
+
+    with pytest.raises(IdempotencyConflict), store.unit_of_work(OURS) as uow:
+        uow.jobs.create_many(new)
+
+    assert every_job(store) == []
+
+
 def test_a_conflict_inside_one_call_leaves_none(store: StoreHarness) -> None:
     with store.unit_of_work(OURS) as uow, pytest.raises(IdempotencyConflict):
         uow.jobs.create_many([NewJob(TYPE, {"a": 1}, idempotency_key="k"), NewJob(TYPE, {"a": 2}, idempotency_key="k")])

@@ -91,8 +91,9 @@ class OwnSession(Session):
         self._own.commit()
 
     def rollback(self) -> None:
+        # The session is only closed: begun within a savepoint it would roll back that one, which may have gone.
         if super().in_transaction():
-            super().rollback()
+            super().close()
         self._own.rollback()
 
     def close(self) -> None:
