@@ -168,7 +168,7 @@ class Application:
         # It takes the machine's time, so that with another clock the loop renews all by itself.
         on_time = isinstance(self.clock, SystemClock)
         bus = MessageBus(bound_handlers(start_uow), ids=self.ids, retry=once)
-        beside = None if self.store.one_writer else Beside(bus, ThreadRunner(1, name="heimdex-claims"))
+        beside = Beside(bus, ThreadRunner(1, name="heimdex-claims")) if self.store.writes_side_by_side else None
         tools = WorkerTools(
             bus=bus,
             patient_bus=self.patient_bus,

@@ -14,7 +14,8 @@ from heimdex.adapters.job_repository import MUTABLE, job_row
 from heimdex.adapters.job_verbs import Change
 from heimdex.adapters.orm import job_table
 from heimdex.adapters.postgres_jobs import PostgresJobRepository
-from heimdex.adapters.postgres_values import jobs_from, read_as
+from heimdex.adapters.postgres_values import read_as
+from heimdex.adapters.rows import jobs_from
 from heimdex.adapters.scoping import carrying
 from heimdex.adapters.unit_of_work import SqlAlchemyUnitOfWork
 from heimdex.domain.backoff import Exponential, Fixed, NoRetry

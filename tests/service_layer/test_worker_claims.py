@@ -1,4 +1,7 @@
-"""Claims beside the loop: it goes on while one is under way, and takes the answer when it comes, whatever it is."""
+"""Claims beside the loop: it goes on while one is under way, and takes the answer when it comes, whatever it is.
+
+With nothing held the loop claims, so that here a worker holds a job before a test begins.
+"""
 
 from datetime import timedelta
 
@@ -29,21 +32,28 @@ def claims() -> HandRunner:
 
 @pytest.fixture
 def worker(ledger: HandLedger, claims: HandRunner) -> HandWorker:
-    return HandWorker(ledger, claims=claims)
+    return holding_one(HandWorker(ledger, slots=4, claims=claims))
+
+
+def holding_one(worker: HandWorker) -> HandWorker:
+    worker.ledger.create("nothing", priority=9)
+    worker.step()
+    assert worker.ledger.counts() == {Status.RUNNING: 1}
+    return worker
 
 
 def test_the_loop_writes_ends_while_a_claim_is_under_way(
     ledger: HandLedger, worker: HandWorker, claims: HandRunner
 ) -> None:
-    first, second = ledger.create("nothing"), ledger.create("nothing", priority=-1)
+    second = ledger.create("nothing")
     worker.step()
+    worker.runner.run_next()
+    worker.step()
+    assert ledger.counts() == {Status.SUCCEEDED: 1, Status.QUEUED: 1}
     claims.run_next()
     worker.step()
     worker.runner.run_next()
     worker.step()
-    assert ledger.job(first).status is Status.SUCCEEDED
-    worker.runner.run_next()
-    worker.pass_time(1)
 
     assert ledger.job(second).status is Status.SUCCEEDED
 
@@ -134,11 +144,7 @@ def test_rows_that_cannot_be_claimed_are_passed_over(
 def test_an_error_that_nobody_foresaw_ends_the_worker_and_gives_back_what_it_holds(
     ledger: HandLedger, claims: HandRunner
 ) -> None:
-    worker = HandWorker(ledger, slots=4, claims=claims)
-    job_id = ledger.create("nothing")
-    worker.step()
-    claims.run_next()
-    worker.step()
+    worker = holding_one(HandWorker(ledger, slots=4, claims=claims))
 
     def fail(_: object) -> object:
         raise RuntimeError("a bug")
@@ -149,7 +155,13 @@ def test_an_error_that_nobody_foresaw_ends_the_worker_and_gives_back_what_it_hol
     with pytest.raises(RuntimeError, match="a bug"):
         worker.pass_time(1)
 
-    assert ledger.job(job_id).status is Status.QUEUED
+    assert ledger.counts() == {Status.QUEUED: 1}
+
+
+def test_with_nothing_held_the_loop_claims(ledger: HandLedger, claims: HandRunner) -> None:
+    holding_one(HandWorker(ledger, claims=claims))
+
+    assert not claims.waiting
 
 
 def test_a_suspect_waits_until_what_ended_before_it_is_written(ledger: HandLedger) -> None:

@@ -62,10 +62,6 @@ class MemoryLedger(Store):
     def join(self, session_or_connection: object, scope: Scope) -> MemoryUnitOfWork:
         raise CapabilityMissing("the store in memory is in no database whose transaction could be joined")
 
-    @property
-    def one_writer(self) -> bool:
-        return True
-
     def reserve(self, _: timedelta) -> tuple[StartUnitOfWork, Callable[[], None]]:
         return self.unit_of_work, self.close
 

@@ -15,7 +15,8 @@ from sqlalchemy import TextClause, text
 from heimdex.adapters.claim_bounds import NOBODY, Range, Seen
 from heimdex.adapters.orm import EVERY_ORGANISATION, job_table
 from heimdex.adapters.planning import AS_BEFORE, HELD_TO_INDEXES
-from heimdex.adapters.postgres_values import array, jobs_from, read_as, time_array, time_from
+from heimdex.adapters.postgres_values import array, read_as, time_array
+from heimdex.adapters.rows import jobs_from, time_from
 from heimdex.domain.job import Job
 from heimdex.domain.transitions import Status, Trigger, next_status
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from heimdex.adapters.job_verbs import Change
 from heimdex.adapters.orm import job_table
-from heimdex.adapters.postgres_values import scalar_of, time_from
+from heimdex.adapters.postgres_values import scalar_of
+from heimdex.adapters.rows import time_from
 from heimdex.domain.rules import to_text
 from heimdex.domain.scope import Scope
 

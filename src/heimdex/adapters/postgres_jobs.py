@@ -7,11 +7,12 @@ text. They restate `Job.claim` and `apply`; the tests' state machine holds them 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import compress
-from typing import Any, cast
+from typing import Any
 from uuid import UUID
 
 from heimdex.adapters.job_repository import SqlAlchemyJobRepository
 from heimdex.adapters.job_verbs import Change, check_held
+from heimdex.adapters.plain_success import first_endings, in_order, is_plain_success, succeeded
 from heimdex.adapters.postgres_claim import bound_parameters, claim_statement, claimed
 from heimdex.adapters.postgres_connection import ask
 from heimdex.adapters.postgres_create import (
@@ -21,9 +22,9 @@ from heimdex.adapters.postgres_create import (
     stamp_again,
 )
 from heimdex.adapters.postgres_create_many import AllCreated, Births, create_many_statement
-from heimdex.adapters.postgres_succeed import is_plain_success, succeed_parameters, succeed_statement, succeeded
-from heimdex.adapters.postgres_values import time_from
+from heimdex.adapters.postgres_succeed import succeed_parameters, succeed_statement
 from heimdex.adapters.postgres_write import write_parameters, write_statement
+from heimdex.adapters.rows import time_from
 from heimdex.adapters.scoping import carrying
 from heimdex.domain.job import Job, copied
 from heimdex.domain.new_job import JobSpec
@@ -95,12 +96,12 @@ class PostgresJobRepository(SqlAlchemyJobRepository):
         # decided on the jobs as their claims returned them. The others are locked, read and decided, or refused.
         for ending in endings:
             check_held(ending.job)
-        firsts = _firsts(endings)
+        firsts = first_endings(endings)
         done = self._succeed({place: ending for place, ending in firsts.items() if is_plain_success(ending)})
         done |= self._end_unmoved({place: ending for place, ending in firsts.items() if not is_plain_success(ending)})
         others = [ending for place, ending in enumerate(endings) if place not in done]
         rest = super().finish(others) if others else Written((), ())
-        return Written(tuple(sorted([*done.values(), *rest.jobs], key=_by_id)), rest.refusals)
+        return Written(in_order([*done.values(), *rest.jobs]), rest.refusals)
 
     def _succeed(self, endings: Mapping[int, Ending]) -> dict[int, Job]:
         """End the runs whose rows are as their claims returned them; return the jobs that were written."""
@@ -144,15 +145,3 @@ class PostgresJobRepository(SqlAlchemyJobRepository):
 
     def _organisation_parameter(self) -> dict[str, Any]:
         return {"org_id": str(self._scope.org_id)} if isinstance(self._scope, Tenant) else {}
-
-
-def _firsts(endings: Sequence[Ending]) -> dict[int, Ending]:
-    """Return the first ending of each job by its place: of several the first counts."""
-    places: dict[int, int] = {}
-    for place, ending in enumerate(endings):
-        places.setdefault(vars(ending.job)["id"].int, place)
-    return {place: endings[place] for place in places.values()}
-
-
-def _by_id(job: Job) -> int:
-    return cast("int", vars(job)["id"].int)

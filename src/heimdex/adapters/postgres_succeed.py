@@ -5,30 +5,19 @@ the claim restates `Job.claim`: what is sent is whose run it was and what it ret
 rows. tests/property holds it equal.
 """
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
 from sqlalchemy import TextClause, text
 
+from heimdex.adapters.plain_success import SUCCEEDED, result_of
 from heimdex.adapters.postgres_values import array, text_array
-from heimdex.domain.job import Job, copied, result_detail
+from heimdex.domain.job import result_detail
 from heimdex.domain.json_text import trusted
-from heimdex.domain.outcomes import Succeed
 from heimdex.domain.results import Ending
 from heimdex.domain.scope import Scope
-from heimdex.domain.transitions import Status, Trigger, next_status
-
-_SUCCEEDED = next_status(None, Status.RUNNING, Trigger.SUCCEED)
-# What every success sets to the same.
-_ENDED: Mapping[str, object] = {
-    "status": _SUCCEEDED,
-    "progress": 100,
-    "claimed_by": None,
-    "lease_seq": None,
-    "lease_until": None,
-}
+from heimdex.domain.transitions import Status, Trigger
 
 # Row by row in the order of ids, as every write of several rows goes: OFFSET 0 keeps the planner from joining them.
 # By its place a row is found at once. One that somebody else has written meanwhile is not told by its place in every
@@ -36,7 +25,7 @@ _ENDED: Mapping[str, object] = {
 _SUCCEED = f"""
 WITH succeeded AS (
     UPDATE job
-    SET status = '{_SUCCEEDED}', progress = 100, result = CAST(held.result AS json),
+    SET status = '{SUCCEEDED}', progress = 100, result = CAST(held.result AS json),
         claimed_by = NULL, lease_seq = NULL, lease_until = NULL, finished_at = held.now, updated_at = held.now,
         version = job.version + 1
     FROM (
@@ -60,7 +49,7 @@ WITH succeeded AS (
 ), history AS (
     INSERT INTO job_event
         (job_id, seq, org_id, ts, prev_status, next_status, trigger, actor, source, reason, detail_json)
-    SELECT id, version, org_id, updated_at, '{Status.RUNNING}', '{_SUCCEEDED}', '{Trigger.SUCCEED}', :actor, :source,
+    SELECT id, version, org_id, updated_at, '{Status.RUNNING}', '{SUCCEEDED}', '{Trigger.SUCCEED}', :actor, :source,
         NULL, CAST('{{{{"attempt":' || attempt || ',"lease_seq":' || lease_seq || result_detail || '}}}}' AS json)
     FROM succeeded
 )
@@ -74,16 +63,10 @@ def succeed_statement(*, of_tenant: bool) -> TextClause:
     return text(_SUCCEED.format(filters=filters))
 
 
-def is_plain_success(ending: Ending) -> bool:
-    return (
-        isinstance(ending.outcome, Succeed) and ending.progress is None and vars(ending.job)["status"] is Status.RUNNING
-    )
-
-
 def succeed_parameters(endings: Sequence[Ending], scope: Scope) -> dict[str, Any]:
     """Return the parameters of the statement; no two endings are of one job."""
     jobs = [vars(ending.job) for ending in endings]
-    results = [_result_json(ending) for ending in endings]
+    results = [result_of(ending) for ending in endings]
     return {
         "ids": array([f"{job['id'].int:032x}" for job in jobs]),
         "versions": array([job["version"] for job in jobs]),
@@ -93,24 +76,6 @@ def succeed_parameters(endings: Sequence[Ending], scope: Scope) -> dict[str, Any
         "actor": scope.actor,
         "source": scope.source,
     }
-
-
-def succeeded(ending: Ending, ended_at: datetime) -> Job:
-    """Return the job as the statement has written it."""
-    job = copied(ending.job)
-    columns = vars(job)
-    columns.update(
-        _ENDED,
-        result_json=_result_json(ending),
-        finished_at=ended_at,
-        updated_at=ended_at,
-        version=columns["version"] + 1,
-    )
-    return job
-
-
-def _result_json(ending: Ending) -> str | None:
-    return ending.outcome.result_json if isinstance(ending.outcome, Succeed) else None
 
 
 def _result_detail(result_json: str | None) -> str:

@@ -1,23 +1,20 @@
-"""Rows to and from PostgreSQL in bulk: columns as array literals on the way in, jobs from driver rows on the way out.
+"""Rows to PostgreSQL in bulk, as literals of arrays, and the expressions that `rows` reads.
 
 The driver and SQLAlchemy convert value by value, through several calls each; a batch of hundreds of rows with dozens of
 columns spends most of its time there. What is done here equals what they do: tests/property holds it so.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable
+from datetime import datetime
 from functools import cache, lru_cache
 from typing import Any
-from uuid import UUID
 
 from sqlalchemy import BigInteger, Column, Double, Integer, Uuid
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 
 from heimdex.adapters.columns import Milliseconds, StatusText, UtcDateTime
 from heimdex.adapters.orm import job_table
-from heimdex.domain.job import Job, as_kept
-from heimdex.domain.rules import from_milliseconds, to_milliseconds
-from heimdex.domain.transitions import Status
+from heimdex.domain.rules import to_milliseconds
 
 _AT_HAND = 4_096
 _BARE = (Integer, BigInteger, Double, Uuid)
@@ -81,27 +78,6 @@ def read_as(column: Column[Any]) -> str:
             return f"CAST({column.name} AS text)" if column.key.endswith("_json") else column.name
 
 
-def jobs_from(rows: Iterable[Sequence[Any]], names: Sequence[str], known: dict[str, object]) -> list[Job]:
-    """Return the jobs of rows that were selected by `read_as`.
-
-    Args:
-        names: the attributes in the order of the row.
-        known: the attributes that are the same for every row, and were not selected.
-    """
-    # Column by column, since a batch shares most of its values.
-    columns = [_read(name, values) for name, values in zip(names, zip(*rows, strict=True), strict=False)]
-    # `known` first: so each job's dict is made once, and none has to grow.
-    return [as_kept({**known, **dict(zip(names, row, strict=True))}) for row in zip(*columns, strict=True)]
-
-
-def _read(name: str, values: Sequence[Any]) -> Sequence[object]:
-    reader = _READERS.get(type(job_table.c[name].type))
-    if reader is None:
-        return values
-    read = {value: None if value is None else reader(value) for value in set(values)}
-    return [read[value] for value in values]
-
-
 def _quoted(value: str) -> str:
     escaped = value.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
@@ -109,17 +85,3 @@ def _quoted(value: str) -> str:
 
 # Rows of a batch share most of their values: what is at hand need not be made again.
 _time_text = lru_cache(_AT_HAND)(datetime.isoformat)
-
-
-@lru_cache(_AT_HAND)
-def time_from(text: str) -> datetime:
-    """Return the time that `read_as` selects."""
-    return datetime.fromisoformat(text).replace(tzinfo=UTC)
-
-
-_READERS: dict[type, Callable[[Any], object]] = {
-    UtcDateTime: time_from,
-    Uuid: UUID,
-    Milliseconds: from_milliseconds,
-    StatusText: Status,
-}

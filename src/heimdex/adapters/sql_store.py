@@ -93,12 +93,8 @@ class SqlStore(Store):
         self._check_once()
         return join(self.database, session_or_connection, scope, self._tools, self._wakeups)
 
-    @property
-    def one_writer(self) -> bool:
-        return self.database.one_writer
-
     def reserve(self, longest: timedelta) -> tuple[StartUnitOfWork, Callable[[], None]]:
-        if self.one_writer:
+        if not self.writes_side_by_side:
             return self.unit_of_work, lambda: None
         settings = evolve(
             self.database.settings,

@@ -5,7 +5,6 @@ row. The tests' state machine holds them equal.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import cast
 from uuid import UUID
 
 from attrs import fields_dict
@@ -15,8 +14,8 @@ from heimdex.adapters.driver_statements import DriverStatement, on_driver
 from heimdex.adapters.job_repository import MUTABLE, SqlAlchemyJobRepository
 from heimdex.adapters.job_verbs import Change, Located, check_held
 from heimdex.adapters.orm import event_table, job_table
-from heimdex.adapters.postgres_succeed import is_plain_success, succeeded
-from heimdex.adapters.postgres_values import jobs_from
+from heimdex.adapters.plain_success import first_endings, in_order, is_plain_success, succeeded
+from heimdex.adapters.rows import jobs_from
 from heimdex.adapters.scoping import scoped
 from heimdex.adapters.sqlite_rows import Row, RowForm, as_stored
 from heimdex.adapters.sqlite_succeed import still_held, succeed
@@ -74,15 +73,13 @@ class SqliteJobRepository(SqlAlchemyJobRepository):
         self._append(event for change in changes for event in change.events)
 
     def finish(self, endings: Sequence[Ending]) -> Written:
-        # Of several ends of one run the first counts: the others are refused, as are those that have lost their hold.
-        firsts: dict[int, int] = {}
-        for place, ending in enumerate(endings):
+        for ending in endings:
             check_held(ending.job)
-            firsts.setdefault(_id(ending.job), place)
-        done = self._succeed({place: endings[place] for place in firsts.values() if is_plain_success(endings[place])})
+        firsts = first_endings(endings)
+        done = self._succeed({place: ending for place, ending in firsts.items() if is_plain_success(ending)})
         others = [ending for place, ending in enumerate(endings) if place not in done]
         rest = super().finish(others) if others else Written((), ())
-        return Written(tuple(sorted([*done.values(), *rest.jobs], key=_id)), rest.refusals)
+        return Written(in_order([*done.values(), *rest.jobs]), rest.refusals)
 
     def _succeed(self, endings: Mapping[int, Ending]) -> dict[int, Job]:
         """End the runs whose rows are as their claims returned them; return the jobs that were written."""
@@ -106,7 +103,3 @@ class SqliteJobRepository(SqlAlchemyJobRepository):
     def _located(self, statement: Select[Job]) -> Located:
         rows = self._session().execute(scoped(statement.with_only_columns(*_STORED), self._scope, job_table)).all()
         return self._now(), {job.id: job for job in jobs_from(rows, _NAMES, {})}
-
-
-def _id(job: Job) -> int:
-    return cast("int", vars(job)["id"].int)

@@ -11,16 +11,14 @@ from attrs import frozen
 from sqlalchemy import Connection
 
 from heimdex.adapters.driver_statements import DriverStatement, on_driver
-from heimdex.adapters.postgres_values import time_from
+from heimdex.adapters.plain_success import SUCCEEDED, result_of
+from heimdex.adapters.rows import time_from
 from heimdex.adapters.sqlite_rows import Row, time_text
 from heimdex.domain.job import result_detail
 from heimdex.domain.json_text import trusted
-from heimdex.domain.outcomes import Succeed
 from heimdex.domain.results import Ending
 from heimdex.domain.scope import Scope, Tenant
-from heimdex.domain.transitions import Status, Trigger, next_status
-
-_SUCCEEDED = next_status(None, Status.RUNNING, Trigger.SUCCEED)
+from heimdex.domain.transitions import Status, Trigger
 
 # CROSS JOIN: SQLite then keeps to this order, whatever it believes to know of the table.
 _HELD = """
@@ -32,7 +30,7 @@ _OF_TENANT = DriverStatement(f"{_HELD} WHERE job.org_id = ?", organisation=1)
 _SUCCEED = DriverStatement(
     f"""
     UPDATE job
-    SET status = '{_SUCCEEDED}', progress = 100, result = ?, claimed_by = NULL, lease_seq = NULL, lease_until = NULL,
+    SET status = '{SUCCEEDED}', progress = 100, result = ?, claimed_by = NULL, lease_seq = NULL, lease_until = NULL,
         finished_at = ?, updated_at = ?, version = version + 1
     WHERE id = ? AND org_id = ? AND version = ? AND lease_seq = ?
     """,  # noqa: S608 - put together from the domain's own words
@@ -42,7 +40,7 @@ _HISTORY = DriverStatement(
     f"""
     INSERT INTO job_event
         (job_id, seq, org_id, ts, prev_status, next_status, trigger, actor, source, reason, detail_json)
-    VALUES (?, ?, ?, ?, '{Status.RUNNING}', '{_SUCCEEDED}', '{Trigger.SUCCEED}', ?, ?, NULL, ?)
+    VALUES (?, ?, ?, ?, '{Status.RUNNING}', '{SUCCEEDED}', '{Trigger.SUCCEED}', ?, ?, NULL, ?)
     """,  # noqa: S608 - as above
     organisation=2,
 )
@@ -76,7 +74,7 @@ def succeed(connection: Connection, successes: Sequence[tuple[Ending, Held]], sc
     for ending, held in successes:
         job, at = vars(ending.job), time_text(held.ended_at)
         job_id, org_id, version, lease_seq = job["id"].hex, job["org_id"].hex, job["version"], job["lease_seq"]
-        result = ending.outcome.result_json if isinstance(ending.outcome, Succeed) else None
+        result = result_of(ending)
         ends.append((result, at, at, job_id, org_id, version, lease_seq))
         detail = _detail(held.attempt, lease_seq, result)
         events.append((job_id, version + 1, org_id, at, scope.actor, scope.source, detail))

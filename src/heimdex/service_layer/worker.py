@@ -94,7 +94,7 @@ class Worker:
             bus=tools.bus,
             clock=tools.clock,
             runs=self._runs,
-            claimer=self._ask_here if tools.beside is None else partial(self._ask_beside, tools.beside),
+            claimer=self._ask,
         )
         # What has returned and not been taken back, and whether the loop has been told that there is some.
         self._returned: deque[tuple[Run, Outcome, float]] = deque()
@@ -105,7 +105,7 @@ class Worker:
         self._stop_at: float | None = None
         self._no_slot_since: float | None = None
         self._closed = False
-        self._unsubscribe = tools.wakeups.subscribe(self._wake)
+        self._unsubscribe = tools.wakeups.subscribe(self._wake, settings.queues)
 
     def run(self, look: Callable[[], object] = lambda: None) -> int:
         """Work until stopped; return the exit code: 0, or 1 when every slot was taken by a function that hangs.
@@ -252,11 +252,13 @@ class Worker:
 
     # Claims
 
-    def _ask_here(self, ask: Ask) -> None:
-        ask(self._tools.bus)()
-
-    def _ask_beside(self, beside: Beside, ask: Ask) -> None:
-        beside.runner.submit(lambda: self._tools.inbox.put(ask(beside.bus)))
+    def _ask(self, ask: Ask) -> None:
+        beside = self._tools.beside
+        # With nothing held the loop has nothing else to do, and a job starts sooner without a change of threads.
+        if beside is None or not self._runs.held:
+            ask(self._tools.bus)()
+        else:
+            beside.runner.submit(lambda: self._tools.inbox.put(ask(beside.bus)))
 
     # What should have ended
 

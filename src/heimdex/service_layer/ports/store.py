@@ -195,10 +195,6 @@ class Store(Protocol):
             InvalidInput: it is neither, or of another kind of database, or has no transactions.
         """
 
-    @property
-    def one_writer(self) -> bool:
-        """Whether its writers wait for each other, so that a second one could not write beside the first."""
-
     def reserve(self, longest: timedelta) -> tuple[StartUnitOfWork, Callable[[], None]]:
         """Return units of work on two connections that nobody else can use, and what closes them.
 

@@ -102,10 +102,6 @@ class SimulatedLedger(Store):
     def join(self, _session_or_connection: object, _scope: Scope) -> SimulatedUnitOfWork:
         raise CapabilityMissing("the ledger of a simulation is in no database whose transaction could be joined")
 
-    @property
-    def one_writer(self) -> bool:
-        return False
-
     def reserve(self, _: timedelta) -> tuple[StartUnitOfWork, Callable[[], None]]:
         return self.unit_of_work, self.close
 
