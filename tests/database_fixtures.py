@@ -1,10 +1,12 @@
 """Fixtures for stores: databases are migrated once per process, and emptied or copied for each test."""
 
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from heimdex.adapters.claim_bounds import ClaimBounds
 from tests.memory_stores import MemoryHarness
 from tests.postgres_server import PostgresServer
 from tests.sql_stores import PostgresHarness, SqliteHarness, migrated_postgres, migrated_sqlite
@@ -54,6 +56,16 @@ def postgres_store(lasting_postgres_store: PostgresHarness) -> PostgresHarness:
     return lasting_postgres_store
 
 
+@pytest.fixture
+def bounded_postgres_store(postgres_store: PostgresHarness) -> Iterator[PostgresHarness]:
+    """Return PostgreSQL where claims look from the start once, and then from bounds that lag behind by nothing."""
+    database = postgres_store.store.database
+    usual = database.claim_bounds
+    database.claim_bounds = ClaimBounds(tolerated=-1_000_000, lag=timedelta(0), monotonic=lambda: 0.0)
+    yield postgres_store
+    database.claim_bounds = usual
+
+
 @pytest.fixture(params=["memory_store", "sqlite_store", "postgres_store"])
 def store(request: pytest.FixtureRequest) -> StoreHarness:
     """Return each store in turn."""
@@ -63,7 +75,7 @@ def store(request: pytest.FixtureRequest) -> StoreHarness:
 
 @pytest.fixture
 def lock_step(
-    memory_store: MemoryHarness, sqlite_store: SqliteHarness, postgres_store: PostgresHarness
+    memory_store: MemoryHarness, sqlite_store: SqliteHarness, bounded_postgres_store: PostgresHarness
 ) -> Sequence[StoreHarness]:
     """Return one store of each kind, memory first."""
-    return memory_store, sqlite_store, postgres_store
+    return memory_store, sqlite_store, bounded_postgres_store

@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import event, text
 
+from heimdex.adapters.claim_bounds import ClaimBounds
 from heimdex.adapters.scoping import carrying
 from heimdex.adapters.unit_of_work import SqlAlchemyUnitOfWork
 from heimdex.domain.job import Job
@@ -115,6 +116,19 @@ def looked_at(plan: Mapping[str, Any]) -> Iterator[int]:
 
 def test_a_claim_looks_at_the_jobs_that_it_takes(store: PostgresHarness) -> None:
     assert most_looked_at(store, claim_batch) <= 2 * BATCH
+
+
+def test_a_claim_from_bounds_looks_at_the_jobs_that_it_takes(store: PostgresHarness) -> None:
+    database = store.store.database
+    usual, database.claim_bounds = (
+        database.claim_bounds,
+        ClaimBounds(tolerated=-1_000_000, lag=timedelta(0), monotonic=lambda: 0.0),
+    )
+    claim(store)
+    number = most_looked_at(store, claim_batch)
+    database.claim_bounds = usual
+
+    assert number <= 2 * BATCH
 
 
 OUTCOMES: dict[str, Outcome] = {"succeed": Succeed("1"), "fail and retry": Fail("boom", "no")}

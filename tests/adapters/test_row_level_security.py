@@ -13,6 +13,7 @@ from sqlalchemy.engine import Engine
 
 from heimdex.adapters import postgres_jobs, scoping
 from heimdex.adapters.orm import asset_table, event_table, job_table, refusal_table
+from heimdex.adapters.postgres_claim import claim_statement
 from heimdex.adapters.postgres_write import write_statement
 from heimdex.adapters.scoping import carrying
 from heimdex.domain.asset import NewAsset
@@ -68,11 +69,8 @@ def first_wall_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in [module for name, module in sys.modules.items() if name.startswith("heimdex.adapters.")]:
         if hasattr(module, "scoped"):
             monkeypatch.setattr(module, "scoped", lambda statement, scope, _table: carrying(statement, scope))
-    claim_statement = postgres_jobs._claim_statement
     monkeypatch.setattr(
-        postgres_jobs,
-        "_claim_statement",
-        lambda of_tenant, of_queues: claim_statement(of_tenant=False, of_queues=of_queues),
+        postgres_jobs, "claim_statement", lambda of_tenant, **others: claim_statement(of_tenant=False, **others)
     )
     monkeypatch.setattr(postgres_jobs, "write_statement", lambda of_tenant: write_statement(of_tenant=False))
     monkeypatch.setattr(scoping, "_may_run", lambda _: True)

@@ -17,6 +17,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
 
+from heimdex.adapters.claim_bounds import ClaimBounds
 from heimdex.adapters.database_errors import translate_errors, translated
 from heimdex.adapters.scoping import guard
 from heimdex.adapters.wall import Login
@@ -114,10 +115,12 @@ class Database(ABC):
     def __init__(self, engine: Engine, settings: EngineSettings) -> None:
         self.engine = engine
         self.settings = settings
+        self.claim_bounds = ClaimBounds()
         translate_errors(engine)
         guard(engine, self._may_speak)
         # A forked child opens connections of its own: a shared one would hand it other people's rows.
         after_fork(engine, lambda inherited: inherited.dispose(close=False))
+        after_fork(self, lambda inherited: inherited.claim_bounds.start_anew())
 
     @abstractmethod
     def now(self) -> ColumnElement[datetime]:

@@ -12,6 +12,7 @@ from sqlalchemy import Insert, Select, Update, and_, exists, insert, select, tup
 from sqlalchemy import bindparam as parameter
 from sqlalchemy.orm import Session
 
+from heimdex.adapters.claim_bounds import BoundsOfUnit
 from heimdex.adapters.database import Database
 from heimdex.adapters.job_verbs import Change, DecidingJobRepository, Located, Tools
 from heimdex.adapters.orm import CLAIM_ORDER, event_table, job_table, refusal_table
@@ -51,10 +52,13 @@ def job_row(job: Job) -> dict[str, Any]:
 
 
 class SqlAlchemyJobRepository(DecidingJobRepository):
-    def __init__(self, database: Database, session: Callable[[], Session], scope: Scope, tools: Tools) -> None:
+    def __init__(
+        self, database: Database, session: Callable[[], Session], scope: Scope, tools: Tools, bounds: BoundsOfUnit
+    ) -> None:
         super().__init__(scope, tools)
         self._database = database
         self._session = session
+        self._bounds = bounds
 
     # Reading
 

@@ -113,6 +113,8 @@ class JoinedUnitOfWork(SqlAlchemyUnitOfWork):
             transaction.close()
             if self._is_inside():
                 self._give_back()
+        # What the caller's transaction will keep of it, nobody knows yet.
+        self._bounds.end(kept=False)
 
     def _wake(self, queues: Collection[str]) -> None:
         # A Connection does not say when it has committed: polling finds what came through one.

@@ -32,12 +32,18 @@ _REMOVE_HISTORIES = select(column("events", BigInteger), column("refusals", BigI
 
 class SqlAlchemyQueueRepository(QueueRepository):
     def __init__(
-        self, database: Database, session: Callable[[], Session], scope: Scope, wake: Callable[[str], None]
+        self,
+        database: Database,
+        session: Callable[[], Session],
+        scope: Scope,
+        wake: Callable[[str], None],
+        resumed: Callable[[], None],
     ) -> None:
         self._database = database
         self._session = session
         self._scope = scope
         self._wake = wake
+        self._resumed = resumed
         self._org_id = scope.org_id if isinstance(scope, Tenant) else EVERY_ORGANISATION
 
     def pause(self, queue: str, *, reason: str) -> None:
@@ -58,6 +64,7 @@ class SqlAlchemyQueueRepository(QueueRepository):
         statement = delete(pause_table).where(pause_table.c.org_id == self._org_id, pause_table.c.queue == queue)
         was_paused = bool(self._session().connection().execute(carrying(statement, self._scope)).rowcount)
         if was_paused:
+            self._resumed()
             self._wake(queue)
         return was_paused
 

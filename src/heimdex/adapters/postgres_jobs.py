@@ -1,23 +1,19 @@
 """The hot verbs restated for PostgreSQL: a claim of any batch in one statement, a write of any batch in one.
 
-Core cannot say a data-modifying WITH that feeds another, nor `unnest` of many arrays side by side, so these two are SQL
+Core cannot say a data-modifying WITH that feeds another, nor `unnest` of many arrays side by side, so these are SQL
 text. They restate `Job.claim` and `apply`; the tests' state machine holds them equal.
 """
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
-from functools import cache
 from itertools import compress
 from typing import Any, cast
 from uuid import UUID
 
-from attrs import fields_dict
-from sqlalchemy import TextClause, text
-
+from heimdex.adapters.claim_bounds import NOBODY
 from heimdex.adapters.job_repository import SqlAlchemyJobRepository
 from heimdex.adapters.job_verbs import Change, check_held
-from heimdex.adapters.orm import EVERY_ORGANISATION, job_table
-from heimdex.adapters.planning import AS_BEFORE, HELD_TO_INDEXES
+from heimdex.adapters.postgres_claim import bound_parameters, claim_statement, claimed
 from heimdex.adapters.postgres_connection import ask
 from heimdex.adapters.postgres_create import (
     AT_ONCE,
@@ -27,61 +23,13 @@ from heimdex.adapters.postgres_create import (
 )
 from heimdex.adapters.postgres_create_many import AllCreated, Births, create_many_statement
 from heimdex.adapters.postgres_succeed import is_plain_success, succeed_parameters, succeed_statement, succeeded
-from heimdex.adapters.postgres_values import jobs_from, read_as, time_from
+from heimdex.adapters.postgres_values import time_from
 from heimdex.adapters.postgres_write import write_parameters, write_statement
 from heimdex.adapters.scoping import carrying
 from heimdex.domain.job import Job, copied
 from heimdex.domain.new_job import JobSpec
 from heimdex.domain.results import Created, Ending, Written
 from heimdex.domain.scope import Tenant
-from heimdex.domain.transitions import Status, Trigger, next_status
-
-_CLAIMED = next_status(None, Status.QUEUED, Trigger.CLAIM)
-# What every claim sets to the same, and need not come back with each row; `claimed_by` is the worker.
-_KNOWN: dict[str, object] = {"status": _CLAIMED, "stage": None, "progress": 0, "finished_at": None}
-_CLAIMED_COLUMNS = tuple(name for name in fields_dict(Job) if name not in _KNOWN and name != "claimed_by")
-
-# MATERIALIZED, or the planner may run the inner query more than once and claim more than the limit (PostgreSQL BUG
-# #15715). The UPDATE looks at the version again, and not at the status: for that it might read the whole queue, row by
-# row, where statistics say that there is none.
-_CLAIM = f"""
-{HELD_TO_INDEXES}
-WITH due AS MATERIALIZED (
-    SELECT id, version, priority, scheduled_at, crashes, greatest(heimdex_now(), updated_at) AS now
-    FROM job
-    WHERE status = '{Status.QUEUED}' AND scheduled_at <= heimdex_now() AND type = ANY(CAST(:types AS text[]))
-        AND (org_id, queue) NOT IN (SELECT org_id, queue FROM paused_queue)
-        AND ('{EVERY_ORGANISATION}'::uuid, queue) NOT IN (SELECT org_id, queue FROM paused_queue)
-        {{filters}}
-    ORDER BY priority DESC, scheduled_at, id
-    LIMIT :limit
-    FOR UPDATE SKIP LOCKED
-), ranked AS (
-    SELECT id, version, now, row_number() OVER claim_order AS position,
-        bool_or(crashes > 0) OVER claim_order AS suspect_by_here
-    FROM due
-    WINDOW claim_order AS (ORDER BY priority DESC, scheduled_at, id)
-), claimed AS (
-    UPDATE job
-    SET status = '{_CLAIMED}', attempt = attempt + 1, claimed_by = CAST(:worker AS uuid),
-        lease_seq = job.version + 1, version = job.version + 1, lease_until = ranked.now + CAST(:lease AS interval),
-        started_at = coalesce(started_at, ranked.now), stage = NULL, progress = 0, updated_at = ranked.now
-    FROM ranked
-    WHERE job.id = ranked.id AND (ranked.position = 1 OR NOT ranked.suspect_by_here) AND job.version = ranked.version
-    RETURNING job.*
-), history AS (
-    INSERT INTO job_event
-        (job_id, seq, org_id, ts, prev_status, next_status, trigger, actor, source, reason, detail_json)
-    SELECT id, version, org_id, updated_at, '{Status.QUEUED}', status, '{Trigger.CLAIM}', :actor, :source, NULL,
-        CAST('{{{{"attempt":' || attempt || ',"claimed_by":"' || claimed_by || '","lease_until":"'
-            || to_char(lease_until AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') || '"}}}}' AS json)
-    FROM claimed
-)
-SELECT {{columns}}
-FROM claimed
-WHERE {AS_BEFORE}
-ORDER BY priority DESC, claimed.scheduled_at, claimed.id
-"""  # noqa: S608 - put together from the domain's own words
 
 
 class PostgresJobRepository(SqlAlchemyJobRepository):
@@ -98,9 +46,17 @@ class PostgresJobRepository(SqlAlchemyJobRepository):
         } | self._organisation_parameter()
         if queues is not None:
             parameters["queues"] = sorted(queues)
-        statement = _claim_statement(of_tenant=isinstance(self._scope, Tenant), of_queues=queues is not None)
+        bounds = self._bounds.bounds
+        look = bounds.look((parameters.get("org_id"), frozenset(types), None if queues is None else frozenset(queues)))
+        if not look.from_start:
+            parameters |= bound_parameters(look.ranges, bounds.lag)
+        statement = claim_statement(
+            of_tenant=isinstance(self._scope, Tenant), of_queues=queues is not None, from_start=look.from_start
+        )
         rows = self._session().connection().execute(carrying(statement, self._scope), parameters).all()
-        return jobs_from(rows, _CLAIMED_COLUMNS, _KNOWN | {"claimed_by": worker})
+        jobs, seen = claimed(rows, worker, limit)
+        self._bounds.saw(look, seen)
+        return jobs
 
     def _birth(self) -> datetime:
         return AT_ONCE
@@ -112,6 +68,8 @@ class PostgresJobRepository(SqlAlchemyJobRepository):
         statement = carrying(create_many_statement(), self._scope)
         [(now, refused)] = self._session().connection().execute(statement, births.parameters()).all()
         time = time_from(now)
+        for priority, at in {(spec.new.priority, spec.new.scheduled_at) for spec in specs}:
+            self._bounds.put(priority, (at or time, NOBODY))
         if refused is None:
             for queue in births.due_queues(time):
                 self._tools.wake(queue)
@@ -125,6 +83,7 @@ class PostgresJobRepository(SqlAlchemyJobRepository):
         if now is None:
             return ()
         stamp_again(change, now)
+        self._bounds.wrote([change.job])
         return (change.job.id,)
 
     def _create_one(self, org_id: UUID, values: Sequence[object]) -> str | None:
@@ -181,6 +140,7 @@ class PostgresJobRepository(SqlAlchemyJobRepository):
         statement = carrying(write_statement(of_tenant=isinstance(self._scope, Tenant)), self._scope)
         parameters = write_parameters(changes, ids, self._scope) | self._organisation_parameter()
         written = set(self._session().connection().execute(statement, parameters).scalars())
+        self._bounds.wrote(change.job for change in changes)
         return [job_id in written for job_id in ids]
 
     def _organisation_parameter(self) -> dict[str, Any]:
@@ -197,11 +157,3 @@ def _firsts(endings: Sequence[Ending]) -> dict[int, Ending]:
 
 def _by_id(job: Job) -> int:
     return cast("int", vars(job)["id"].int)
-
-
-@cache
-def _claim_statement(*, of_tenant: bool, of_queues: bool) -> TextClause:
-    filters = "AND org_id = CAST(:org_id AS uuid) " if of_tenant else ""
-    filters += "AND queue = ANY(CAST(:queues AS text[]))" if of_queues else ""
-    columns = ", ".join(read_as(job_table.c[name]) for name in _CLAIMED_COLUMNS)
-    return text(_CLAIM.format(filters=filters, columns=columns))

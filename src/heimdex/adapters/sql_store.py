@@ -112,6 +112,8 @@ class SqlStore(Store):
         apart = SqlStore(
             self._url, settings, clock=self._clock, tools=self._tools, wakeups=self._wakeups, look=self._look
         )
+        # What one puts back into the queue, the other looks for.
+        apart.database.claim_bounds = self.database.claim_bounds
         return apart.unit_of_work, apart.close
 
     @property

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from sqlalchemy.orm import Session
 
 from heimdex.adapters.asset_repository import SqlAlchemyAssetRepository
+from heimdex.adapters.claim_bounds import BoundsOfUnit
 from heimdex.adapters.database import Database
 from heimdex.adapters.job_repository import SqlAlchemyJobRepository
 from heimdex.adapters.job_verbs import Tools
@@ -35,7 +36,8 @@ class SqlAlchemyUnitOfWork(LivingUnitOfWork[Session]):
         tools = Tools(tools.specify, tools.ids, tools.random, self.wake_after_commit)
         ours = PostgresJobRepository if database.claims_in_one_statement else SqliteJobRepository
         repository = repository or ours
-        self._jobs = repository(database, self.open_transaction, scope, tools)
+        self._bounds = BoundsOfUnit(database.claim_bounds)
+        self._jobs = repository(database, self.open_transaction, scope, tools, self._bounds)
         self._assets = SqlAlchemyAssetRepository(database, self.open_transaction, scope, tools.ids)
         self._workers = SqlAlchemyWorkerRepository(database, self.transaction_of_system, scope)
 
@@ -57,7 +59,9 @@ class SqlAlchemyUnitOfWork(LivingUnitOfWork[Session]):
     @property
     def queues(self) -> SqlAlchemyQueueRepository:
         self.open_transaction()
-        return SqlAlchemyQueueRepository(self._database, self.open_transaction, self._scope, self.wake_after_commit)
+        return SqlAlchemyQueueRepository(
+            self._database, self.open_transaction, self._scope, self.wake_after_commit, self._bounds.resumed
+        )
 
     @property
     def maintenance(self) -> SqlAlchemyMaintenanceRepository:
@@ -77,6 +81,7 @@ class SqlAlchemyUnitOfWork(LivingUnitOfWork[Session]):
                 f"the connection was lost during COMMIT ({error.detail}); look whether the rows are there"
             ) from error
         self._commit_seconds = time.monotonic() - began
+        self._bounds.end(kept=True)
 
     def _wake(self, queues: Collection[str]) -> None:
         self._wakeups.wake(queues, self._commit_seconds)
@@ -93,6 +98,8 @@ class SqlAlchemyUnitOfWork(LivingUnitOfWork[Session]):
 
     def _undo(self, transaction: Session) -> None:
         transaction.rollback()
+        self._bounds.end(kept=False)
 
     def _close(self, transaction: Session) -> None:
         self._database.end(transaction)
+        self._bounds.end(kept=False)

@@ -183,7 +183,8 @@ class JobRepository(ABC):
 
         A job is due when it is queued and its `scheduled_at` is not after the database's clock. Jobs locked by another
         unit of work are passed over, not waited for. If the first candidate has crashed a worker before it is returned
-        alone, otherwise the batch ends before the first that has.
+        alone, otherwise the batch ends before the first that has. Where looking at all would take long, a store may be
+        some seconds late to find a job that another process put before others (decision record 0021).
 
         Args:
             limit: at most this many; fewer come back when fewer are due or free.
