@@ -196,9 +196,9 @@ class BoundsOfUnit:
     def wrote(self, jobs: Iterable[Job]) -> None:
         for job in jobs:
             if job.status is Status.QUEUED:
-                self.queued(job.priority, (job.scheduled_at, job.id))
+                self.put(job.priority, (job.scheduled_at, job.id))
 
-    def queued(self, priority: int, position: Position) -> None:
+    def put(self, priority: int, position: Position) -> None:
         self._queued[priority] = min(position, self._queued.get(priority, position))
 
     def resumed(self) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import cache
 from operator import itemgetter
-from typing import Any, cast, overload
+from typing import Any, overload
 from uuid import UUID
 
 from attrs import frozen
@@ -160,15 +160,6 @@ class Births:
     def due_queues(self, now: datetime) -> set[str]:
         due = {kind for kind, time in zip(self._kind_of, self._times, strict=True) if time is None or time <= now}
         return {self._kinds[kind].queue for kind in due}
-
-    def firsts(self, now: datetime) -> dict[int, tuple[datetime, UUID]]:
-        """Return the first place in the queue, by time and id, that jobs of each priority have."""
-        priorities = [cast("int", kind.columns["priority"]) for kind in self._kinds]
-        firsts: dict[int, tuple[datetime, UUID]] = {}
-        for kind, time, job_id in zip(self._kind_of, self._times, self._ids, strict=True):
-            place = (time or now, job_id)
-            firsts[priorities[kind]] = min(place, firsts.get(priorities[kind], place))
-        return firsts
 
     def jobs(self, now: datetime) -> list[Job]:
         """Return the jobs as they are once the statement has run, in the order given."""

@@ -10,6 +10,7 @@ from itertools import compress
 from typing import Any
 from uuid import UUID
 
+from heimdex.adapters.claim_bounds import NOBODY
 from heimdex.adapters.job_repository import SqlAlchemyJobRepository
 from heimdex.adapters.job_verbs import Change, check_held
 from heimdex.adapters.plain_success import first_endings, in_order, is_plain_success, succeeded
@@ -68,8 +69,8 @@ class PostgresJobRepository(SqlAlchemyJobRepository):
         statement = carrying(create_many_statement(), self._scope)
         [(now, refused)] = self._session().connection().execute(statement, births.parameters()).all()
         time = time_from(now)
-        for priority, position in births.firsts(time).items():
-            self._bounds.queued(priority, position)
+        for priority, at in {(spec.new.priority, spec.new.scheduled_at) for spec in specs}:
+            self._bounds.put(priority, (at or time, NOBODY))
         if refused is None:
             for queue in births.due_queues(time):
                 self._tools.wake(queue)
