@@ -306,6 +306,12 @@ SAME_ID: dict[str, Callable[[JobRepository, UUID], object]] = {
     "beside a replay": lambda jobs, own: jobs.create_many(
         [NewJob(TYPE, {"n": 1}, idempotency_key="old"), NewJob(TYPE, id=own)]
     ),
+    "beside a conflict of keys": lambda jobs, own: jobs.create_many(
+        [NewJob(TYPE, {"n": 2}, idempotency_key="old"), NewJob(TYPE, id=own)]
+    ),
+    "before another with its key": lambda jobs, own: jobs.create_many(
+        [NewJob(TYPE, id=own, idempotency_key="new"), NewJob(TYPE, idempotency_key="new")]
+    ),
 }
 
 

@@ -379,6 +379,7 @@ class DecidingJobRepository(JobRepository):
     def _answers(self, org_id: UUID, jobs: Sequence[Job], refused: Sequence[Job]) -> list[Created]:
         keys = {job.idempotency_key for job in refused if job.idempotency_key is not None}
         stored = self._with_keys(org_id, keys) if keys else {}
+        _check_refused_for_keys(jobs, refused, stored)
         replays = {job.id: _replay(job, stored) for job in refused}
         created = [replays.get(job.id) or Created(job, replayed=False) for job in jobs]
         born = [one.job for one in created if not one.replayed]
@@ -454,16 +455,26 @@ def _check_ids(specs: Sequence[JobSpec]) -> None:
         raise UniqueViolation(JOB_ID)
 
 
+def _check_refused_for_keys(jobs: Sequence[Job], refused: Sequence[Job], stored: Mapping[str, Job]) -> None:
+    """Check that whatever was refused had its key taken: before, or by a job that was given earlier.
+
+    Raises:
+        UniqueViolation: it was not the key that was taken, so it was the id.
+    """
+    places = {job.id: place for place, job in enumerate(jobs)} if refused else {}
+    for job in refused:
+        earlier = stored.get(job.idempotency_key or "")
+        if earlier is None or places.get(earlier.id, -1) > places[job.id]:
+            raise UniqueViolation(JOB_ID)
+
+
 def _replay(job: Job, stored: Mapping[str, Job]) -> Created:
     """Return the job that the idempotency key of a refused one made before.
 
     Raises:
         IdempotencyConflict: that job has another type or payload.
-        UniqueViolation: it was not the key that was taken, so it was the id.
     """
-    earlier = stored.get(job.idempotency_key or "")
-    if earlier is None:
-        raise UniqueViolation(JOB_ID)
+    earlier = stored[job.idempotency_key or ""]
     if earlier.fingerprint != job.fingerprint:
         raise IdempotencyConflict(job.idempotency_key or "", earlier.id, earlier.fingerprint, job.fingerprint)
     # Under the id that was asked for it is this very job, of a try whose commit nobody heard of.
