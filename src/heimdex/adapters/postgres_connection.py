@@ -3,7 +3,8 @@
 psycopg2 sends a BEGIN of its own before the first statement, and waits for the answer.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any, TypeAlias, cast
 from uuid import UUID
@@ -25,20 +26,32 @@ class LateConnection(connection):
     """As every connection of psycopg2, until it is told how to begin."""
 
     _beginning: str | None = None
+    _words = ""
+    _is_whole = False
 
     @property
     def begins_late(self) -> bool:
         return self._beginning is not None
 
-    def begin_with(self, beginning: str) -> None:
-        """Put this text before the first statement of every transaction, until `begin_as_ever`.
+    def begin_with(self, begin: str, words: str) -> None:
+        """Put these texts before the first statement of every transaction, until `begin_as_ever`.
 
         Args:
-            beginning: SQL that ends with a semicolon, without a percent sign.
+            begin: what begins a transaction.
+            words: what is said in each of them; like the other, SQL that ends with a semicolon, without a percent sign.
         """
         # Else the driver says BEGIN, too. Nothing is sent for it.
         self.autocommit = True
-        self._beginning = beginning
+        self._beginning, self._words = begin + words, words
+
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """Let the first statement of a transaction be all of it: it is sent without BEGIN, and commits with itself."""
+        self._is_whole = True
+        try:
+            yield
+        finally:
+            self._is_whole = False
 
     def begin_as_ever(self) -> None:
         if self._beginning is not None:
@@ -50,7 +63,7 @@ class LateConnection(connection):
         """Return what goes before the text of the next statement."""
         if self._beginning is None or self.get_transaction_status() != TRANSACTION_STATUS_IDLE:
             return ""
-        return self._beginning
+        return self._words if self._is_whole else self._beginning
 
     def commit(self) -> None:
         self._end("COMMIT")

@@ -111,8 +111,8 @@ class Postgres(Database):
 
     def _ready(self, scope: Scope, mode: Mode) -> Callable[[Connection], None]:
         words = "" if self.wall is None else self.wall.words(scope)
-        beginning = f"BEGIN{mode.value}; {words}"
-        return lambda connection: driver_connection(connection).begin_with(beginning)
+        begin = f"BEGIN{mode.value}; "
+        return lambda connection: driver_connection(connection).begin_with(begin, words)
 
     def _may_speak(self, cursor: DBAPICursor) -> bool:
         return self.wall is None or cast("LateCursor", cursor).begins_late

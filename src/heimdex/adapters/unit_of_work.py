@@ -66,6 +66,9 @@ class SqlAlchemyUnitOfWork(LivingUnitOfWork[Session]):
         self.transaction_of_system()
         return SqlAlchemyMaintenanceRepository(self._database, self.transaction_of_system, self._scope)
 
+    def write_once(self) -> None:
+        self.jobs.writes_once = True
+
     def _begin(self) -> Session:
         return self._database.begin(self._scope)
 
@@ -78,7 +81,7 @@ class SqlAlchemyUnitOfWork(LivingUnitOfWork[Session]):
             raise CommitOutcomeUnknown(
                 f"the connection was lost during COMMIT ({error.detail}); look whether the rows are there"
             ) from error
-        self._commit_seconds = time.monotonic() - began
+        self._commit_seconds = self._jobs.write_seconds or time.monotonic() - began
         self._bounds.end(kept=True)
 
     def _resumed(self, queue: str) -> None:

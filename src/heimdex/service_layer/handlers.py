@@ -46,6 +46,8 @@ def create_jobs(command: CreateJobs, *, start_uow: StartUnitOfWork) -> Sequence[
     """
     try:
         with start_uow(command.scope) as uow:
+            if len(command.new_jobs) == 1:
+                uow.write_once()
             return _create(uow, command, command.new_jobs)
     except CommitOutcomeUnknown as unknown:
         command.draft.unknown = True

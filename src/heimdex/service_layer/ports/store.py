@@ -70,6 +70,13 @@ class UnitOfWork(ABC):
     def rollback(self) -> None:
         """Undo everything written so far. The unit of work stays open."""
 
+    @abstractmethod
+    def write_once(self) -> None:
+        """Say that this unit of work writes once, and no more: a store may commit with that write.
+
+        The block must not raise after it, and the write may raise CommitOutcomeUnknown.
+        """
+
 
 class StartUnitOfWork(Protocol):
     def __call__(self, scope: Scope) -> UnitOfWork: ...
