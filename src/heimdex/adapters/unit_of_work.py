@@ -33,13 +33,12 @@ class SqlAlchemyUnitOfWork(LivingUnitOfWork[Session]):
         super().__init__(scope, wakeups)
         self._database = database
         self._commit_seconds = 0.0
+        self._ids = tools.ids
         tools = Tools(tools.specify, tools.ids, tools.random, self.wake_after_commit)
         ours = PostgresJobRepository if database.claims_in_one_statement else SqliteJobRepository
         repository = repository or ours
         self._bounds = BoundsOfUnit(database.claim_bounds)
         self._jobs = repository(database, self.open_transaction, scope, tools, self._bounds)
-        self._assets = SqlAlchemyAssetRepository(database, self.open_transaction, scope, tools.ids)
-        self._workers = SqlAlchemyWorkerRepository(database, self.transaction_of_system, scope)
 
     @property
     def jobs(self) -> SqlAlchemyJobRepository:
@@ -49,12 +48,12 @@ class SqlAlchemyUnitOfWork(LivingUnitOfWork[Session]):
     @property
     def assets(self) -> SqlAlchemyAssetRepository:
         self.open_transaction()
-        return self._assets
+        return SqlAlchemyAssetRepository(self._database, self.open_transaction, self._scope, self._ids)
 
     @property
     def workers(self) -> SqlAlchemyWorkerRepository:
         self.open_transaction()
-        return self._workers
+        return SqlAlchemyWorkerRepository(self._database, self.transaction_of_system, self._scope)
 
     @property
     def queues(self) -> SqlAlchemyQueueRepository:
