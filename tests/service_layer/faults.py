@@ -71,9 +71,6 @@ class FaultyUnitOfWork(UnitOfWork):
     def rollback(self) -> None:
         self._inner.rollback()
 
-    def write_once(self) -> None:
-        self._inner.write_once()
-
 
 class Faults:
     """Which units of work fail. Those of one command can be told apart from the others."""

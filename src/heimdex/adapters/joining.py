@@ -95,9 +95,6 @@ class JoinedUnitOfWork(SqlAlchemyUnitOfWork):
                 self._undo(transaction)
             raise
 
-    def write_once(self) -> None:
-        """Nothing: the caller commits."""
-
     def rollback(self) -> None:
         super().rollback()
         # A new savepoint at once: what the caller does from here on belongs to the block, too.

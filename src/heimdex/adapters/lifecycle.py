@@ -100,10 +100,6 @@ class LivingUnitOfWork(UnitOfWork, Generic[Transaction]):
         self._undo(self.open_transaction())
         self._queues.clear()
 
-    def write_once(self) -> None:
-        """Nothing: the commit is a step of its own."""
-        self.open_transaction()
-
     def _wake(self, queues: Collection[str]) -> None:
         """Wake the workers of queues, now that what was written is kept."""
         self._wakeups.wake(queues)

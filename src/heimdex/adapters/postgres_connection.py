@@ -3,8 +3,7 @@
 psycopg2 sends a BEGIN of its own before the first statement, and waits for the answer.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, TypeAlias, cast
 from uuid import UUID
@@ -26,32 +25,20 @@ class LateConnection(connection):
     """As every connection of psycopg2, until it is told how to begin."""
 
     _beginning: str | None = None
-    _words = ""
-    _is_whole = False
 
     @property
     def begins_late(self) -> bool:
         return self._beginning is not None
 
-    def begin_with(self, begin: str, words: str) -> None:
-        """Put these texts before the first statement of every transaction, until `begin_as_ever`.
+    def begin_with(self, beginning: str) -> None:
+        """Put this text before the first statement of every transaction, until `begin_as_ever`.
 
         Args:
-            begin: what begins a transaction.
-            words: what is said in each of them; like the other, SQL that ends with a semicolon, without a percent sign.
+            beginning: SQL that ends with a semicolon, without a percent sign.
         """
         # Else the driver says BEGIN, too. Nothing is sent for it.
         self.autocommit = True
-        self._beginning, self._words = begin + words, words
-
-    @contextmanager
-    def whole(self) -> Iterator[None]:
-        """Let the first statement of a transaction be all of it: it is sent without BEGIN, and commits with itself."""
-        self._is_whole = True
-        try:
-            yield
-        finally:
-            self._is_whole = False
+        self._beginning = beginning
 
     def begin_as_ever(self) -> None:
         if self._beginning is not None:
@@ -63,7 +50,7 @@ class LateConnection(connection):
         """Return what goes before the text of the next statement."""
         if self._beginning is None or self.get_transaction_status() != TRANSACTION_STATUS_IDLE:
             return ""
-        return self._words if self._is_whole else self._beginning
+        return self._beginning
 
     def commit(self) -> None:
         self._end("COMMIT")

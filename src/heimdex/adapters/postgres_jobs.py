@@ -16,7 +16,7 @@ from heimdex.adapters.job_repository import SqlAlchemyJobRepository
 from heimdex.adapters.job_verbs import Change, check_held
 from heimdex.adapters.plain_success import first_endings, in_order, is_plain_success, succeeded
 from heimdex.adapters.postgres_claim import bound_parameters, claim_statement, claimed
-from heimdex.adapters.postgres_connection import ask, driver_connection
+from heimdex.adapters.postgres_connection import ask
 from heimdex.adapters.postgres_create import CREATE_ONE, Birth
 from heimdex.adapters.postgres_create_many import AllCreated, Births, create_many_statement
 from heimdex.adapters.postgres_succeed import succeed_parameters, succeed_statement
@@ -89,20 +89,25 @@ class PostgresJobRepository(SqlAlchemyJobRepository):
 
     def _create_one(self, org_id: UUID, values: Sequence[object]) -> str | None:
         """Return the time at which it was created, or nothing if its id or key is taken."""
-        connection = self._session().connection()
-        if not self.writes_once:
-            time: str | None = ask(connection, CREATE_ONE, self._scope, org_id, *values)
-            return time
+        session = self._session()
+        if self.writes_once and not session.in_transaction():
+            return self._create_alone(org_id, values)
+        time: str | None = ask(session.connection(), CREATE_ONE, self._scope, org_id, *values)
+        return time
+
+    def _create_alone(self, org_id: UUID, values: Sequence[object]) -> str | None:
         began = monotonic()
+        connection = self._database.connect_alone(self._scope)
         try:
-            with driver_connection(connection).whole():
-                time = ask(connection, CREATE_ONE, self._scope, org_id, *values)
+            time: str | None = ask(connection, CREATE_ONE, self._scope, org_id, *values)
         except ConnectionLost as error:
             # Nobody knows where it was put, if it was.
             self._bounds.resumed()
             raise CommitOutcomeUnknown(
                 f"the connection was lost during a create that commits ({error.detail}); look whether the row is there"
             ) from error
+        finally:
+            connection.close()
         self.write_seconds = monotonic() - began
         return time
 

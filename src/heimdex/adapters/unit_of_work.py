@@ -32,6 +32,7 @@ class SqlAlchemyUnitOfWork(LivingUnitOfWork[Session]):
     ) -> None:
         super().__init__(scope, wakeups)
         self._database = database
+        self._begins = database.begin
         self._commit_seconds = 0.0
         self._ids = tools.ids
         tools = Tools(tools.specify, tools.ids, tools.random, self.wake_after_commit)
@@ -39,6 +40,11 @@ class SqlAlchemyUnitOfWork(LivingUnitOfWork[Session]):
         repository = repository or ours
         self._bounds = BoundsOfUnit(database.claim_bounds)
         self._jobs = repository(database, self.open_transaction, scope, tools, self._bounds)
+
+    def expect_one_write(self) -> None:
+        """Let the one write commit with itself, where the database can."""
+        self._begins = self._database.begin_late
+        self._jobs.writes_once = True
 
     @property
     def jobs(self) -> SqlAlchemyJobRepository:
@@ -65,11 +71,8 @@ class SqlAlchemyUnitOfWork(LivingUnitOfWork[Session]):
         self.transaction_of_system()
         return SqlAlchemyMaintenanceRepository(self._database, self.transaction_of_system, self._scope)
 
-    def write_once(self) -> None:
-        self.jobs.writes_once = True
-
     def _begin(self) -> Session:
-        return self._database.begin(self._scope)
+        return self._begins(self._scope)
 
     def _commit(self, transaction: Session) -> None:
         self._check_nothing_failed(transaction)

@@ -70,13 +70,6 @@ class UnitOfWork(ABC):
     def rollback(self) -> None:
         """Undo everything written so far. The unit of work stays open."""
 
-    @abstractmethod
-    def write_once(self) -> None:
-        """Say that this unit of work writes once, and no more: a store may commit with that write.
-
-        The block must not raise after it, and the write may raise CommitOutcomeUnknown.
-        """
-
 
 class StartUnitOfWork(Protocol):
     def __call__(self, scope: Scope) -> UnitOfWork: ...
@@ -190,6 +183,13 @@ class Store(Protocol):
     def schema(self) -> "Schema": ...
 
     def unit_of_work(self, scope: Scope) -> UnitOfWork: ...
+
+    def unit_of_one_write(self, scope: Scope) -> UnitOfWork:
+        """Return a unit of work that creates one job and ends: a store may commit with that write.
+
+        Then the write raises CommitOutcomeUnknown, and an exception after it undoes nothing.
+        """
+        return self.unit_of_work(scope)
 
     def join(self, session_or_connection: object, scope: Scope) -> UnitOfWork:
         """Return a unit of work inside the transaction of a caller's own Session or Connection.

@@ -108,10 +108,6 @@ class SimulatedUnitOfWork(UnitOfWork):
         self.check_usable()
         self.inner.rollback()
 
-    def write_once(self) -> None:
-        self.check_usable()
-        self.inner.write_once()
-
     def check_usable(self) -> None:
         """Refuse to go on in a transaction that the server has given up.
 
