@@ -60,8 +60,8 @@ class SqlAlchemyJobRepository(DecidingJobRepository):
         self._session = session
         self._bounds = bounds
         self.writes_once = False
+        # How long the write took that was committed with itself.
         self.write_seconds = 0.0
-        """How long the write took that was committed with itself."""
 
     # Reading
 
