@@ -37,6 +37,9 @@ class SqlHarness(StoreHarness):
     def unit_of_work(self, scope: Scope) -> UnitOfWork:
         return self.store.unit_of_work(scope)
 
+    def unit_of_one_write(self, scope: Scope) -> UnitOfWork:
+        return self.store.unit_of_one_write(scope)
+
     def views(self, scope: Scope) -> AbstractContextManager[Views]:
         return self.store.views(scope)
 

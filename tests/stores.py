@@ -69,6 +69,9 @@ class StoreHarness(ABC):
     @abstractmethod
     def unit_of_work(self, scope: Scope) -> UnitOfWork: ...
 
+    def unit_of_one_write(self, scope: Scope) -> UnitOfWork:
+        return self.unit_of_work(scope)
+
     @abstractmethod
     def views(self, scope: Scope) -> AbstractContextManager[Views]: ...
 

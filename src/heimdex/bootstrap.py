@@ -221,7 +221,7 @@ def bootstrap(
     tools = Tools(specify=specify, ids=ids, random=random, wake=lambda _: None)
     store, wakeups = _open_store(settings, clock=clock, tools=tools)
     retry = RetryTransient(_retry_policy(settings), sleep=sleep, random=random)
-    bound = bound_handlers(store.unit_of_work)
+    bound = bound_handlers(store.unit_of_work, store.unit_of_one_write)
     return Application(
         settings=settings,
         jobs=jobs,
@@ -235,10 +235,11 @@ def bootstrap(
     )
 
 
-def bound_handlers(start_uow: StartUnitOfWork) -> Handlers:
+def bound_handlers(start_uow: StartUnitOfWork, start_one_write: StartUnitOfWork | None = None) -> Handlers:
     """Return the handler of every command, with the units of work of one store."""
+    create_jobs = partial(handlers.create_jobs, start_uow=start_uow, start_one_write=start_one_write or start_uow)
     bound: Mapping[type[Command[object]], Callable[..., object]] = {
-        commands.CreateJobs: partial(handlers.create_jobs, start_uow=start_uow),
+        commands.CreateJobs: create_jobs,
         commands.CreateChildren: partial(handlers.create_children, start_uow=start_uow),
         commands.CancelJob: partial(operating.cancel_job, start_uow=start_uow),
         commands.RetryJob: partial(operating.retry_job, start_uow=start_uow),

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Executable, Table, delete, event, func, insert, select, text, update
 from sqlalchemy.engine import Engine
 
-from heimdex.adapters import postgres_jobs, scoping
+from heimdex.adapters import postgres_connection, postgres_jobs, scoping
 from heimdex.adapters.orm import asset_table, event_table, job_table, refusal_table
 from heimdex.adapters.postgres_claim import claim_statement
 from heimdex.adapters.postgres_write import write_statement
@@ -121,6 +121,25 @@ def test_the_system_sees_every_organisation_and_each_sees_its_own(walled_store: 
     for scope, job in ((OURS, ours), (THEIRS, theirs)):
         with walled_store.unit_of_work(scope) as uow:
             assert [found.id for found in uow.jobs.queued()] == [job.id]
+
+
+def test_one_write_is_behind_the_wall_and_leaves_nothing_of_it(walled_store: WalledHarness) -> None:
+    with walled_store.unit_of_one_write(OURS) as uow:
+        created = uow.jobs.create(TYPE, idempotency_key="k")
+    with walled_store.unit_of_one_write(OURS) as uow:
+        assert uow.jobs.create(TYPE, idempotency_key="k").job.id == created.job.id
+    connection = walled_store.store.database.connect_alone(OURS)
+    who = "SELECT concat_ws(' ', current_user, current_setting('heimdex.org_id')) WHERE %s IS NOT NULL"
+    told = [postgres_connection.ask(connection, who, OURS, OURS.org_id) for _ in range(2)]
+    raw = postgres_connection.driver_connection(connection)
+    raw.begin_as_ever()
+    as_ever = raw.cursor()
+    as_ever.execute("SELECT current_user = session_user, current_setting('heimdex.org_id', true)")
+    left = as_ever.fetchone()
+    connection.close()
+
+    assert told == [f"heimdex_api {OURS.org_id.hex}"] * 2
+    assert left in {(True, None), (True, "")}
 
 
 # One wall at a time

@@ -136,12 +136,17 @@ class StoresInLockStep(RuleBasedStateMachine):
         for store in self.stores:
             store.start_anew()
 
-    def everywhere(self, scope: Scope, act: Callable[[UnitOfWork], Answer]) -> Answer | None:
+    def everywhere(
+        self,
+        scope: Scope,
+        act: Callable[[UnitOfWork], Answer],
+        start: Callable[[StoreHarness, Scope], UnitOfWork] = lambda store, scope: store.unit_of_work(scope),
+    ) -> Answer | None:
         """Do the same in every store and expect the same answer, or the same error with the same text."""
         answers: list[Any] = []
         for store in self.stores:
             try:
-                with store.unit_of_work(scope) as uow:
+                with start(store, scope) as uow:
                     answers.append(act(uow))
             except HeimdexError as error:
                 answers.append(error)
@@ -161,6 +166,13 @@ class StoresInLockStep(RuleBasedStateMachine):
     def create(self, org: UUID, new: NewJob, offset: timedelta | None) -> Any:  # noqa: ANN401 - as above
         at = None if offset is None else self.now + offset
         created = self.everywhere(tenant(org), lambda uow: uow.jobs.create_many([attrs.evolve(new, scheduled_at=at)]))
+        return multiple(*(one.job.id for one in created or []))
+
+    @rule(target=jobs, org=orgs, new=new_jobs)
+    def create_in_one_write(self, org: UUID, new: NewJob) -> Any:  # noqa: ANN401 - as above
+        created = self.everywhere(
+            tenant(org), lambda uow: uow.jobs.create_many([new]), lambda store, scope: store.unit_of_one_write(scope)
+        )
         return multiple(*(one.job.id for one in created or []))
 
     @rule(target=jobs, org=orgs, new=st.lists(new_jobs, min_size=2, max_size=4))

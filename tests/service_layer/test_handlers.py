@@ -154,8 +154,8 @@ def test_a_commit_that_arrives_after_it_was_looked_for_is_found_by_the_next_try(
 
     same = command(new)
     with pytest.raises(TransientDatabaseError):
-        create_jobs(same, start_uow=start)
-    [created] = create_jobs(same, start_uow=start)
+        create_jobs(same, start_uow=start, start_one_write=start)
+    [created] = create_jobs(same, start_uow=start, start_one_write=start)
 
     assert (created.job.id, created.replayed) == (new.id, False)
     assert len(jobs_of(ledger)) == 1

@@ -1,4 +1,4 @@
-"""Heimdex through its public interface: units of work that create, and `heimdex worker`."""
+"""Heimdex through its public interface: commands that create, and `heimdex worker`."""
 
 import os
 import sys
@@ -12,7 +12,7 @@ from attrs import frozen
 
 from bench import protocol
 from bench.protocol import Wish
-from heimdex import JobContext, JobRegistry, NewJob, Tenant
+from heimdex import CreateJobs, JobContext, JobRegistry, NewJob, Tenant
 from heimdex.bootstrap import Application, bootstrap
 from heimdex.config import Settings
 from heimdex.service_layer.ports import Duty
@@ -45,8 +45,8 @@ class Creator:
         self._app = app
 
     async def one(self, wish: Wish) -> None:
-        with self._app.unit_of_work(TENANT) as uow:
-            uow.jobs.create("noop", Noop(wish.number, wish.text, wish.at), idempotency_key=wish.key)
+        new = NewJob("noop", Noop(wish.number, wish.text, wish.at), idempotency_key=wish.key)
+        self._app.handle(CreateJobs(scope=TENANT, new_jobs=[new]))
 
     async def many(self, wishes: Sequence[Wish]) -> None:
         new_jobs = (NewJob("noop", Noop(wish.number, wish.text, wish.at), idempotency_key=wish.key) for wish in wishes)

@@ -55,6 +55,8 @@ class Mode(Enum):
     READ = " READ ONLY"
     BEHOLD = " ISOLATION LEVEL REPEATABLE READ READ ONLY"
     """It sees one moment in all its statements."""
+    ALONE = "alone"
+    """It is one statement, which commits with itself."""
 
 
 class OwnSession(Session):
@@ -63,14 +65,15 @@ class OwnSession(Session):
     Who wants no more than the connection does not pay for the session's own bookkeeping of a transaction.
 
     Args:
+        connect: is called once, when somebody needs the connection.
         ready: is called before a transaction of the connection begins.
     """
 
-    def __init__(self, connection: Connection, ready: Callable[[Connection], None]) -> None:
+    def __init__(self, connect: Callable[[], Connection], ready: Callable[[Connection], None]) -> None:
         super().__init__(autoflush=False, expire_on_commit=False, join_transaction_mode="rollback_only")
-        self._own = connection
+        self._own: Connection | None = None
+        self._connect = connect
         self._ready = ready
-        self._begun()
 
     def connection(
         self,
@@ -83,25 +86,30 @@ class OwnSession(Session):
         return self._begun()
 
     def in_transaction(self) -> bool:
-        return self._own.in_transaction()
+        return self._own is not None and self._own.in_transaction()
 
     def commit(self) -> None:
         if super().in_transaction():
             super().commit()
-        self._own.commit()
+        if self._own is not None:
+            self._own.commit()
 
     def rollback(self) -> None:
         # The session is only closed: begun within a savepoint it would roll back that one, which may have gone.
         if super().in_transaction():
             super().close()
-        self._own.rollback()
+        if self._own is not None:
+            self._own.rollback()
 
     def close(self) -> None:
         if super().in_transaction() or next(iter(self), None) is not None:
             super().close()
-        self._own.close()
+        if self._own is not None:
+            self._own.close()
 
     def _begun(self) -> Connection:
+        if self._own is None:
+            self._own = self._connect()
         if not self._own.in_transaction():
             self._ready(self._own)
             self._own.begin()
@@ -156,6 +164,17 @@ class Database(ABC):
         """Return a session of a scope whose transaction has begun."""
         return self._session(scope, Mode.WRITE)
 
+    def begin_late(self, scope: Scope) -> Session:
+        """Return a session of a scope whose transaction may begin when somebody needs it."""
+        return self.begin(scope)
+
+    def connect_alone(self, scope: Scope) -> Connection:
+        """Return a connection of a scope, on which each statement is a transaction."""
+        ready = self._ready(scope, Mode.ALONE)
+        connection = self._connect()
+        ready(connection)
+        return connection
+
     @abstractmethod
     def is_undone(self, connection: Connection) -> bool:
         """Return whether the database has given up this transaction, so that a COMMIT would keep nothing of it."""
@@ -200,16 +219,19 @@ class Database(ABC):
 
     def _session(self, scope: Scope, mode: Mode) -> Session:
         """Return a session whose transaction has begun."""
-        ready = self._ready(scope, mode)
+        session = OwnSession(self._connect, self._ready(scope, mode))
         try:
-            connection = self.engine.connect()
+            session.connection()
+        except BaseException:
+            session.close()
+            raise
+        return session
+
+    def _connect(self) -> Connection:
+        try:
+            return self.engine.connect()
         except PoolTimeoutError as error:
             raise translated(error) from error
-        try:
-            return OwnSession(connection, ready)
-        except BaseException:
-            connection.close()
-            raise
 
 
 def after_fork(thing: Thing, act: Callable[[Thing], None]) -> None:

@@ -59,6 +59,9 @@ class SqlAlchemyJobRepository(DecidingJobRepository):
         self._database = database
         self._session = session
         self._bounds = bounds
+        self.writes_once = False
+        # How long the write took that was committed with itself.
+        self.write_seconds = 0.0
 
     # Reading
 

@@ -75,10 +75,6 @@ class DecidingJobRepository(JobRepository):
     def _now(self) -> datetime:
         """Return the database's time."""
 
-    def _birth(self) -> datetime:
-        """Return the time at which jobs are created. A store may say it when it inserts them."""
-        return self._now()
-
     @abstractmethod
     def _lock(self, job_ids: Collection[UUID]) -> Located:
         """Lock the rows of this scope with these ids, in the order of ids, waiting for other holders of the lock."""
@@ -370,8 +366,8 @@ class DecidingJobRepository(JobRepository):
 
     def _keep(self, org_id: UUID, specs: Sequence[JobSpec]) -> Sequence[Created]:
         """Insert new jobs; what a key made before comes back in the place of those it belongs to."""
-        birth = self._birth()
-        changes = [self._born(spec, org_id, birth) for spec in specs]
+        now = self._now()
+        changes = [self._born(spec, org_id, now) for spec in specs]
         inserted = self._insert(changes)
         jobs = [change.job for change in changes]
         return self._answers(org_id, jobs, [job for job in jobs if job.id not in inserted])

@@ -1,59 +1,87 @@
 """The statement that creates one job on PostgreSQL, and its event with it.
 
-It is the one that says when: nobody need ask the database for its time before. So job and event come stamped with
-`AT_ONCE`, and the statement puts its time in the place of that.
+It is the one that says when: nobody need ask the database for its time before. So nothing that it is given holds the
+time, unless the caller says when the job starts.
 """
 
 from collections.abc import Callable
-from datetime import UTC, datetime
-from functools import cache
-from typing import Any
+from datetime import datetime
+from uuid import UUID
 
-from heimdex.adapters.job_verbs import Change
-from heimdex.adapters.orm import job_table
-from heimdex.adapters.postgres_values import scalar_of
-from heimdex.adapters.rows import time_from
+from heimdex.adapters.postgres_kinds import kind_of
+from heimdex.domain.job import Job, as_kept
+from heimdex.domain.json_text import digest, trusted
+from heimdex.domain.new_job import JobSpec
 from heimdex.domain.rules import to_text
 from heimdex.domain.scope import Scope
 
-AT_ONCE = datetime(9999, 1, 1, tzinfo=UTC)
-"""Stands for the time of the statement. It is later than any that a caller may give."""
-
-_STAMPED = ("created_at", "updated_at", "scheduled_at")
-
 # One goes to a function of the schema, whose plans a connection makes once: to parse and plan a statement of this
 # length takes longer than to run it. psycopg2 prepares none, and behind a pooler of transactions nobody could.
-_ONE = (
-    *("id", "parent_id", "type", "queue", "priority", "payload_json", "max_attempts", "backoff_policy", "backoff_base"),
-    *("backoff_factor", "backoff_cap", "backoff_jitter", "timeout", "scheduled_at", "idempotency_key", "fingerprint"),
-    "requested_by",
+ONE = (
+    *("org_id", "id", "parent_id", "type", "queue", "priority", "payload_json", "max_attempts", "backoff_policy"),
+    *("backoff_base", "backoff_factor", "backoff_cap", "backoff_jitter", "timeout", "scheduled_at", "idempotency_key"),
+    *("fingerprint", "requested_by", "actor", "source", "detail_before", "detail_after"),
 )
-ONE = ("org_id", *_ONE, "actor", "source", "detail_before", "detail_after")
 """The parameters of the function, in its order."""
 CREATE_ONE = f"SELECT heimdex_create_job_v1({', '.join(['%s'] * len(ONE))})"
-_BEFORE, _AFTER = '"scheduled_at":"', '"'
-_UNKNOWN = f"{_BEFORE}{to_text(AT_ONCE)}{_AFTER}"
 
 
-def create_one_values(change: Change, scope: Scope) -> list[object]:
-    """Return what the function for one takes after the organisation."""
-    job = vars(change.job)
-    values = [to_driver(job[name]) for name, to_driver in _to_driver()]
-    before, unknown, after = change.events[0].detail_json.partition(_UNKNOWN)
-    detail = (before + _BEFORE, _AFTER + after) if unknown else (before, "")
-    return [*values, scope.actor, scope.source, *detail]
+class Birth:
+    """A job of an organisation that is about to be created."""
 
+    def __init__(self, spec: JobSpec, org_id: UUID, scope: Scope, draw: Callable[[], UUID]) -> None:
+        self.kind = kind_of(spec, scope)
+        self.id = spec.new.id or draw()
+        self.at = spec.new.scheduled_at
+        self._spec = spec
+        self._org_id = org_id
+        self._scope = scope
 
-@cache
-def _to_driver() -> list[tuple[str, Callable[[Any], object]]]:
-    return [(name, _time_unless_at_once if name == "scheduled_at" else scalar_of(job_table.c[name])) for name in _ONE]
+    def values(self) -> tuple[object, ...]:
+        """Return what the function for one takes after the organisation."""
+        kind, spec, scope = self.kind.scalars, self._spec, self._scope
+        return (
+            str(self.id),
+            kind["parent_id"],
+            kind["type"],
+            kind["queue"],
+            kind["priority"],
+            spec.payload_json,
+            kind["max_attempts"],
+            kind["backoff_policy"],
+            kind["backoff_base"],
+            kind["backoff_factor"],
+            kind["backoff_cap"],
+            kind["backoff_jitter"],
+            kind["timeout"],
+            self.at,
+            spec.new.idempotency_key,
+            spec.fingerprint,
+            kind["requested_by"],
+            scope.actor,
+            scope.source,
+            *self._detail(),
+        )
 
+    def job(self, now: datetime) -> Job:
+        """Return the job as it is once the statement has run."""
+        own = {
+            "id": self.id,
+            "org_id": self._org_id,
+            "payload_json": self._spec.payload_json,
+            "idempotency_key": self._spec.new.idempotency_key,
+            "fingerprint": self._spec.fingerprint,
+            "scheduled_at": self.at or now,
+            "created_at": now,
+            "updated_at": now,
+        }
+        return as_kept({**self.kind.columns, **own})
 
-def _time_unless_at_once(value: datetime) -> datetime | None:
-    return None if value == AT_ONCE else value
-
-
-def stamp_again(change: Change, time_text: str) -> None:
-    """Put the time of the statement in the place of `AT_ONCE`."""
-    now, job = time_from(time_text), vars(change.job)
-    job.update({name: now for name in _STAMPED if job[name] == AT_ONCE})
+    def _detail(self) -> tuple[str, str]:
+        """Return the detail of the event before the time of the statement, and after it."""
+        first, second, third, fourth, fifth, last = self.kind.pieces
+        spec = self._spec
+        key, payload = trusted(spec.new.idempotency_key), spec.payload_json
+        size = len(payload.encode())
+        before = f"{first}{spec.fingerprint}{second}{key}{third}{size}{fourth}{digest(payload)}{fifth}"
+        return (before, last) if self.at is None else (before + to_text(self.at) + last, "")

@@ -1,8 +1,6 @@
 """The statement that creates any batch of jobs on PostgreSQL, and their events with them.
 
-Jobs of one kind (type, queue, limits and so on) differ in little. So each kind is decided, stamped and applied once, as
-every store does it for each job, and its other jobs are that one with their own id, payload, key and time. The
-statement gets the kinds once, and of each job only what is its own; it puts the detail of an event together.
+The statement gets each kind of job once, and of each job only what is its own; it puts the detail of an event together.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -12,37 +10,20 @@ from operator import itemgetter
 from typing import Any, overload
 from uuid import UUID
 
-from attrs import frozen
 from sqlalchemy import TextClause, text
 
-from heimdex.adapters.job_repository import FIXED
 from heimdex.adapters.orm import job_table
-from heimdex.adapters.postgres_create import AT_ONCE
+from heimdex.adapters.postgres_kinds import IN_DETAIL, OF_A_KIND, PIECES, Kind, kind_of
 from heimdex.adapters.postgres_values import array, array_of, sql_type, text_array, time_array
-from heimdex.domain.events import stamp
-from heimdex.domain.fold import apply
 from heimdex.domain.job import Job, as_kept
-from heimdex.domain.json_text import digest, trusted
-from heimdex.domain.new_job import JobSpec, create
+from heimdex.domain.json_text import digest
+from heimdex.domain.new_job import JobSpec
 from heimdex.domain.results import Created
 from heimdex.domain.scope import Scope
 from heimdex.domain.transitions import Trigger, next_status
 
 _BORN = next_status(None, None, Trigger.CREATE)
-_OWN = frozenset({"id", "payload_json", "idempotency_key", "fingerprint"})
-_OF_A_KIND = tuple(column.key for column in job_table.c if column.key in FIXED - _OWN - {"org_id", "created_at"})
-
-# What each job has of its own in the detail of its event, in the order of the text, and whether it stands in quotes.
-_IN_DETAIL = {
-    "fingerprint": True,
-    "idempotency_key": False,
-    "payload_bytes": False,
-    "payload_sha256": True,
-    "scheduled_at": True,
-}
-_PIECES = tuple(f"piece_{number}" for number in range(len(_IN_DETAIL) + 1))
-# A control character that no checked text holds; the quotes keep it apart from the same letters after a backslash.
-_MARK, _MARKED = "\1", '"\\u0001"'
+_PIECES = tuple(f"piece_{number}" for number in range(PIECES))
 # Stands in no canonical JSON, which escapes it, and in no key, which is printable.
 _SEPARATOR = "\x1f"
 _TIME = """'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'"""
@@ -92,24 +73,15 @@ _OWN_IN_DETAIL = {
 @cache
 def create_many_statement() -> TextClause:
     pieces = [f"(CAST(:{piece} AS text[]))[kind]" for piece in _PIECES]
-    own = [_OWN_IN_DETAIL[name] for name in _IN_DETAIL]
+    own = [_OWN_IN_DETAIL[name] for name in IN_DETAIL]
     detail = " || ".join([pieces[0], *(part for pair in zip(own, pieces[1:], strict=True) for part in pair)])
     return text(
         _CREATE_MANY.format(
-            columns=", ".join(job_table.c[name].name for name in _OF_A_KIND),
-            values=", ".join(f"(CAST(:{name} AS {sql_type(name)}[]))[kind]" for name in _OF_A_KIND),
+            columns=", ".join(job_table.c[name].name for name in OF_A_KIND),
+            values=", ".join(f"(CAST(:{name} AS {sql_type(name)}[]))[kind]" for name in OF_A_KIND),
             detail=detail,
         )
     )
-
-
-@frozen
-class _Kind:
-    """What jobs have in common: their columns, and the pieces of the detail between what is each one's own."""
-
-    queue: str
-    columns: dict[str, object]
-    pieces: tuple[str, ...]
 
 
 class Births:
@@ -128,7 +100,7 @@ class Births:
         self._fingerprints = [spec.fingerprint for spec in specs]
         self._keys = [new.idempotency_key for new in news]
         self._times = [new.scheduled_at for new in news]
-        self._kinds: list[_Kind] = []
+        self._kinds: list[Kind] = []
         self._kind_of = self._sorted_into_kinds(specs)
 
     def __len__(self) -> int:
@@ -163,7 +135,8 @@ class Births:
 
     def jobs(self, now: datetime) -> list[Job]:
         """Return the jobs as they are once the statement has run, in the order given."""
-        commons = [{**kind.columns, "created_at": now, "updated_at": now} for kind in self._kinds]
+        of_all = {"org_id": self._org_id, "created_at": now, "updated_at": now}
+        commons = [{**kind.columns, **of_all} for kind in self._kinds]
         columns = zip(
             self._ids, self._payloads, self._keys, self._fingerprints, self._times, self._kind_of, strict=True
         )
@@ -184,27 +157,15 @@ class Births:
     def _sorted_into_kinds(self, specs: Sequence[JobSpec]) -> list[int]:
         numbers: dict[object, int] = {}
         found = []
-        for spec, job_id in zip(specs, self._ids, strict=True):
+        for spec in specs:
             new = spec.new
             # The limits by identity: to compare them takes as long as all the rest, and those of a type are one object.
             common = (new.type, new.queue, new.priority, new.requested_by, id(spec.limits), spec.parent_id)
             number = numbers.setdefault(common, len(numbers))
             if number == len(self._kinds):
-                self._kinds.append(self._kind(spec, job_id))
+                self._kinds.append(kind_of(spec, self._scope))
             found.append(number)
         return found
-
-    def _kind(self, spec: JobSpec, job_id: UUID) -> _Kind:
-        decision = create(spec, job_id=job_id, requested_by=self._scope.actor)
-        event = stamp(decision, job_id=job_id, org_id=self._org_id, seq=1, ts=AT_ONCE, scope=self._scope)
-        detail = decision.detail_at(AT_ONCE)
-        pieces = trusted({**detail, **dict.fromkeys(_IN_DETAIL, _MARK)}).split(_MARKED)
-        for number, in_quotes in enumerate(_IN_DETAIL.values()):
-            if in_quotes:
-                pieces[number] += '"'
-                pieces[number + 1] = '"' + pieces[number + 1]
-        job = apply(None, event, detail)
-        return _Kind(job.queue, vars(job), tuple(pieces))
 
 
 class AllCreated(Sequence[Created]):
@@ -239,4 +200,4 @@ def _in_order_of(keys: Sequence[str | None]) -> Callable[[Sequence[Any]], Sequen
 
 @cache
 def _writers() -> list[tuple[str, Callable[[Iterable[Any]], str]]]:
-    return [(name, array_of(job_table.c[name])) for name in _OF_A_KIND]
+    return [(name, array_of(job_table.c[name])) for name in OF_A_KIND]

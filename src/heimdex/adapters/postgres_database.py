@@ -20,7 +20,7 @@ from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 from sqlalchemy.sql.elements import ColumnElement
 
 from heimdex.adapters.columns import UtcDateTime
-from heimdex.adapters.database import Database, EngineSettings, Mode
+from heimdex.adapters.database import Database, EngineSettings, Mode, OwnSession
 from heimdex.adapters.orm import job_table
 from heimdex.adapters.postgres_connection import ARGUMENTS, LateConnection, LateCursor, driver_connection
 from heimdex.adapters.postgres_wakeups import PostgresWakeups
@@ -81,6 +81,9 @@ class Postgres(Database):
     def insert_where_free(self) -> Insert:
         return postgresql.insert(job_table).on_conflict_do_nothing()
 
+    def begin_late(self, scope: Scope) -> Session:
+        return OwnSession(self._connect, self._ready(scope, Mode.WRITE))
+
     def is_undone(self, connection: Connection) -> bool:
         raw = cast("psycopg2.extensions.connection", connection.connection.dbapi_connection)
         return raw.info.transaction_status == TRANSACTION_STATUS_INERROR
@@ -111,7 +114,7 @@ class Postgres(Database):
 
     def _ready(self, scope: Scope, mode: Mode) -> Callable[[Connection], None]:
         words = "" if self.wall is None else self.wall.words(scope)
-        beginning = f"BEGIN{mode.value}; {words}"
+        beginning = words if mode is Mode.ALONE else f"BEGIN{mode.value}; {words}"
         return lambda connection: driver_connection(connection).begin_with(beginning)
 
     def _may_speak(self, cursor: DBAPICursor) -> bool:

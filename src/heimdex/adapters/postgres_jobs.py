@@ -6,8 +6,9 @@ text. They restate `Job.claim` and `apply`; the tests' state machine holds them 
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import compress
+from time import monotonic
 from typing import Any
 from uuid import UUID
 
@@ -20,21 +21,20 @@ from heimdex.adapters.made_late import MadeLate
 from heimdex.adapters.plain_success import first_endings, in_order, is_plain_success, succeeded
 from heimdex.adapters.postgres_claim import bound_parameters, claim_statement, claimed
 from heimdex.adapters.postgres_connection import ask
-from heimdex.adapters.postgres_create import (
-    AT_ONCE,
-    CREATE_ONE,
-    create_one_values,
-    stamp_again,
-)
+from heimdex.adapters.postgres_create import CREATE_ONE, Birth
 from heimdex.adapters.postgres_create_many import AllCreated, Births, create_many_statement
 from heimdex.adapters.postgres_succeed import succeed_parameters, succeed_statement
 from heimdex.adapters.postgres_write import write_parameters, write_statement
 from heimdex.adapters.rows import time_from
 from heimdex.adapters.scoping import carrying
+from heimdex.domain.errors import CommitOutcomeUnknown, ConnectionLost
 from heimdex.domain.job import Job, copied
 from heimdex.domain.new_job import JobSpec
 from heimdex.domain.results import Created, Ending, Written
 from heimdex.domain.scope import Tenant
+
+# Of a job that was not created; nobody gets to see it.
+_NEVER = datetime(9999, 1, 1, tzinfo=UTC)
 
 
 class PostgresJobRepository(SqlAlchemyJobRepository):
@@ -62,12 +62,9 @@ class PostgresJobRepository(SqlAlchemyJobRepository):
         self._bounds.saw(look, seen)
         return jobs
 
-    def _birth(self) -> datetime:
-        return AT_ONCE
-
     def _keep(self, org_id: UUID, specs: Sequence[JobSpec]) -> Sequence[Created]:
         if len(specs) == 1:
-            return super()._keep(org_id, specs)
+            return [self._keep_one(org_id, Birth(specs[0], org_id, self._scope, self._tools.ids))]
         births = Births(specs, org_id, self._scope, self._tools.ids)
         statement = carrying(create_many_statement(), self._scope)
         [(now, refused)] = self._session().connection().execute(statement, births.parameters()).all()
@@ -81,18 +78,40 @@ class PostgresJobRepository(SqlAlchemyJobRepository):
         jobs, ids = births.jobs(time), set(refused)
         return self._answers(org_id, jobs, [job for job in jobs if str(job.id) in ids])
 
-    def _insert(self, changes: Sequence[Change]) -> Collection[UUID]:
-        [change] = changes
-        now = self._create_one(change.job.org_id, create_one_values(change, self._scope))
+    def _keep_one(self, org_id: UUID, birth: Birth) -> Created:
+        now = self._create_one(org_id, birth.values())
         if now is None:
-            return ()
-        stamp_again(change, now)
-        self._bounds.wrote([change.job])
-        return (change.job.id,)
+            refused = birth.job(_NEVER)
+            [created] = self._answers(org_id, [refused], [refused])
+            return created
+        time = time_from(now)
+        self._bounds.put(birth.kind.priority, (birth.at or time, birth.id))
+        if birth.at is None or birth.at <= time:
+            self._tools.wake(birth.kind.queue)
+        return Created(birth.job(time), replayed=False)
 
     def _create_one(self, org_id: UUID, values: Sequence[object]) -> str | None:
         """Return the time at which it was created, or nothing if its id or key is taken."""
-        time: str | None = ask(self._session().connection(), CREATE_ONE, self._scope, org_id, *values)
+        session = self._session()
+        if self.writes_once and not session.in_transaction():
+            return self._create_alone(org_id, values)
+        time: str | None = ask(session.connection(), CREATE_ONE, self._scope, org_id, *values)
+        return time
+
+    def _create_alone(self, org_id: UUID, values: Sequence[object]) -> str | None:
+        began = monotonic()
+        connection = self._database.connect_alone(self._scope)
+        try:
+            time: str | None = ask(connection, CREATE_ONE, self._scope, org_id, *values)
+        except ConnectionLost as error:
+            # Nobody knows where it was put, if it was.
+            self._bounds.resumed()
+            raise CommitOutcomeUnknown(
+                f"the connection was lost during a create that commits ({error.detail}); look whether the row is there"
+            ) from error
+        finally:
+            connection.close()
+        self.write_seconds = monotonic() - began
         return time
 
     def finish(self, endings: Sequence[Ending]) -> Written:

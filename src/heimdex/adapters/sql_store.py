@@ -89,6 +89,11 @@ class SqlStore(Store):
         self._check_once()
         return SqlAlchemyUnitOfWork(self.database, scope, self._tools, self._wakeups)
 
+    def unit_of_one_write(self, scope: Scope) -> SqlAlchemyUnitOfWork:
+        unit = self.unit_of_work(scope)
+        unit.expect_one_write()
+        return unit
+
     def join(self, session_or_connection: object, scope: Scope) -> JoinedUnitOfWork:
         self._check_once()
         return join(self.database, session_or_connection, scope, self._tools, self._wakeups)

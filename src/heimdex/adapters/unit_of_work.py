@@ -32,14 +32,19 @@ class SqlAlchemyUnitOfWork(LivingUnitOfWork[Session]):
     ) -> None:
         super().__init__(scope, wakeups)
         self._database = database
+        self._begins = database.begin
         self._commit_seconds = 0.0
+        self._ids = tools.ids
         tools = Tools(tools.specify, tools.ids, tools.random, self.wake_after_commit)
         ours = PostgresJobRepository if database.claims_in_one_statement else SqliteJobRepository
         repository = repository or ours
         self._bounds = BoundsOfUnit(database.claim_bounds)
         self._jobs = repository(database, self.open_transaction, scope, tools, self._bounds)
-        self._assets = SqlAlchemyAssetRepository(database, self.open_transaction, scope, tools.ids)
-        self._workers = SqlAlchemyWorkerRepository(database, self.transaction_of_system, scope)
+
+    def expect_one_write(self) -> None:
+        """Let the one write commit with itself, where the database can."""
+        self._begins = self._database.begin_late
+        self._jobs.writes_once = True
 
     @property
     def jobs(self) -> SqlAlchemyJobRepository:
@@ -49,12 +54,12 @@ class SqlAlchemyUnitOfWork(LivingUnitOfWork[Session]):
     @property
     def assets(self) -> SqlAlchemyAssetRepository:
         self.open_transaction()
-        return self._assets
+        return SqlAlchemyAssetRepository(self._database, self.open_transaction, self._scope, self._ids)
 
     @property
     def workers(self) -> SqlAlchemyWorkerRepository:
         self.open_transaction()
-        return self._workers
+        return SqlAlchemyWorkerRepository(self._database, self.transaction_of_system, self._scope)
 
     @property
     def queues(self) -> SqlAlchemyQueueRepository:
@@ -67,7 +72,7 @@ class SqlAlchemyUnitOfWork(LivingUnitOfWork[Session]):
         return SqlAlchemyMaintenanceRepository(self._database, self.transaction_of_system, self._scope)
 
     def _begin(self) -> Session:
-        return self._database.begin(self._scope)
+        return self._begins(self._scope)
 
     def _commit(self, transaction: Session) -> None:
         self._check_nothing_failed(transaction)
@@ -78,7 +83,7 @@ class SqlAlchemyUnitOfWork(LivingUnitOfWork[Session]):
             raise CommitOutcomeUnknown(
                 f"the connection was lost during COMMIT ({error.detail}); look whether the rows are there"
             ) from error
-        self._commit_seconds = time.monotonic() - began
+        self._commit_seconds = self._jobs.write_seconds or time.monotonic() - began
         self._bounds.end(kept=True)
 
     def _resumed(self, queue: str) -> None:

@@ -44,7 +44,7 @@ def _timeout(value: timedelta) -> timedelta:
     return check_length("timeout", value, shortest=_SHORTEST_TIMEOUT)
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, cache_hash=True)
 class JobLimits:
     """How often and how long a job may run. The defaults are those of every job that asks for nothing else."""
 

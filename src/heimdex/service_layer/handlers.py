@@ -38,14 +38,16 @@ from heimdex.domain.results import NO_EFFECTS, Created, Ending, OneByOne, Writte
 from heimdex.service_layer.ports import StartUnitOfWork, UnitOfWork
 
 
-def create_jobs(command: CreateJobs, *, start_uow: StartUnitOfWork) -> Sequence[Created]:
+def create_jobs(
+    command: CreateJobs, *, start_uow: StartUnitOfWork, start_one_write: StartUnitOfWork
+) -> Sequence[Created]:
     """Create jobs. A commit of unknown outcome is resolved by looking for their ids, which were drawn before.
 
     Raises:
         CommitOutcomeUnknown: looking failed too.
     """
     try:
-        with start_uow(command.scope) as uow:
+        with (start_one_write if len(command.new_jobs) == 1 else start_uow)(command.scope) as uow:
             return _create(uow, command, command.new_jobs)
     except CommitOutcomeUnknown as unknown:
         command.draft.unknown = True

@@ -184,6 +184,13 @@ class Store(Protocol):
 
     def unit_of_work(self, scope: Scope) -> UnitOfWork: ...
 
+    def unit_of_one_write(self, scope: Scope) -> UnitOfWork:
+        """Return a unit of work that creates one job and ends: a store may commit with that write.
+
+        Then the write raises CommitOutcomeUnknown, and an exception after it undoes nothing.
+        """
+        return self.unit_of_work(scope)
+
     def join(self, session_or_connection: object, scope: Scope) -> UnitOfWork:
         """Return a unit of work inside the transaction of a caller's own Session or Connection.
 
