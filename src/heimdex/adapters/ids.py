@@ -5,11 +5,12 @@ import time
 from collections.abc import Callable
 from struct import iter_unpack
 from threading import Lock
-from uuid import UUID
+from uuid import UUID, SafeUUID
 from weakref import WeakMethod
 
 _COUNTER_BITS = 12
 _RANDOM_BITS = 62
+_set = object.__setattr__
 _WORD_BITS, _WORD_BYTES, _WORDS_AT_ONCE = 64, 8, 256
 
 
@@ -61,4 +62,12 @@ class UuidSeven:
             self._last = max(self._milliseconds() << _COUNTER_BITS, self._last + 1)
             moment, counter = self._last >> _COUNTER_BITS, self._last & ((1 << _COUNTER_BITS) - 1)
             chance = self._random_bits(_RANDOM_BITS)
-        return UUID(int=moment << 80 | 7 << 76 | counter << 64 | 2 << 62 | chance)
+        return _uuid(moment << 80 | 7 << 76 | counter << 64 | 2 << 62 | chance)
+
+
+def _uuid(number: int) -> UUID:
+    # Past __init__, which looks for which of its six arguments it was given.
+    made = UUID.__new__(UUID)
+    _set(made, "int", number)
+    _set(made, "is_safe", SafeUUID.unknown)
+    return made

@@ -53,12 +53,12 @@ _CREATE_MANY = f"""
 WITH moment AS MATERIALIZED (
     SELECT to_char(heimdex_now() AT TIME ZONE 'UTC', {_TIME}) AS now
 ), new AS MATERIALIZED (
-    SELECT id, payload, key, fingerprint, payload_sha256, payload_bytes, scheduled_at, coalesce(kind, 1) AS kind
+    SELECT id, payload, key, fingerprint, payload_sha256, scheduled_at, coalesce(kind, 1) AS kind
     FROM unnest(
         CAST(:id AS uuid[]), string_to_array(:payload, chr(31)), string_to_array(:key, chr(31), ''),
         string_to_array(:fingerprint, chr(31)), string_to_array(:payload_sha256, chr(31)),
-        CAST(:payload_bytes AS integer[]), CAST(:scheduled_at AS timestamptz[]), CAST(:kind AS integer[])
-    ) AS new (id, payload, key, fingerprint, payload_sha256, payload_bytes, scheduled_at, kind)
+        CAST(:scheduled_at AS timestamptz[]), CAST(:kind AS integer[])
+    ) AS new (id, payload, key, fingerprint, payload_sha256, scheduled_at, kind)
 ), born AS (
     INSERT INTO job
         (id, payload, idempotency_key, fingerprint, {{columns}}, org_id, status, attempt, progress, crashes, version,
@@ -83,7 +83,7 @@ SELECT CAST(heimdex_now() AT TIME ZONE 'UTC' AS text),
 _OWN_IN_DETAIL = {
     "fingerprint": "fingerprint",
     "idempotency_key": "coalesce(CAST(to_json(key) AS text), 'null')",
-    "payload_bytes": "payload_bytes",
+    "payload_bytes": "octet_length(convert_to(payload, 'UTF8'))",
     "payload_sha256": "payload_sha256",
     "scheduled_at": f"coalesce(to_char(scheduled_at AT TIME ZONE 'UTC', {_TIME}), (SELECT now FROM moment))",  # noqa: S608 - as above
 }
@@ -138,12 +138,11 @@ class Births:
         keys, payloads, times = self._keys, self._payloads, self._times
         in_order = _in_order_of(keys)
         parameters: dict[str, Any] = {
-            "id": array(in_order(self._ids)),
+            "id": array(in_order([job_id.hex for job_id in self._ids])),
             "payload": _SEPARATOR.join(in_order(payloads)),
             "key": _SEPARATOR.join([key or "" for key in in_order(keys)]) if any(keys) else "",
             "fingerprint": _SEPARATOR.join(in_order(self._fingerprints)),
             "payload_sha256": _SEPARATOR.join(in_order([digest(payload) for payload in payloads])),
-            "payload_bytes": array(in_order([len(payload.encode()) for payload in payloads])),
             # An array that is shorter than the others has NULL for the rest.
             "scheduled_at": time_array(in_order(times)) if any(times) else "{}",
             "kind": array([number + 1 for number in in_order(self._kind_of)]) if len(self._kinds) > 1 else "{}",
