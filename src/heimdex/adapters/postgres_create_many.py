@@ -16,6 +16,7 @@ from attrs import frozen
 from sqlalchemy import TextClause, text
 
 from heimdex.adapters.job_repository import FIXED
+from heimdex.adapters.job_verbs import check_ids
 from heimdex.adapters.orm import job_table
 from heimdex.adapters.postgres_create import AT_ONCE
 from heimdex.adapters.postgres_values import array, array_of, sql_type, text_array, time_array
@@ -23,7 +24,7 @@ from heimdex.domain.events import stamp
 from heimdex.domain.fold import apply
 from heimdex.domain.job import Job, as_kept
 from heimdex.domain.json_text import digest, trusted
-from heimdex.domain.new_job import JobSpec, create
+from heimdex.domain.new_job import JobLimits, JobSpec, create
 from heimdex.domain.results import Created
 from heimdex.domain.scope import Scope
 from heimdex.domain.transitions import Trigger, next_status
@@ -107,7 +108,10 @@ def create_many_statement() -> TextClause:
 class _Kind:
     """What jobs have in common: their columns, and the pieces of the detail between what is each one's own."""
 
+    # Kept, so that no other limits can come to its place in memory: kinds are told apart by that.
+    limits: JobLimits
     queue: str
+    priority: int
     columns: dict[str, object]
     pieces: tuple[str, ...]
 
@@ -115,21 +119,26 @@ class _Kind:
 class Births:
     """Jobs of one organisation that are about to be created.
 
-    It keeps columns, and no object for each job: the more of them live at a time, the more often Python looks through
-    everything there is for garbage.
+    It keeps columns, and no object for each job, not even its spec: the more of them live at a time, the more often
+    Python looks through everything there is for garbage.
+
+    Raises:
+        UniqueViolation: an id is given twice.
     """
 
-    def __init__(self, specs: Sequence[JobSpec], org_id: UUID, scope: Scope, draw: Callable[[], UUID]) -> None:
-        self._org_id = org_id
+    def __init__(self, specs: Iterable[JobSpec], org_id: UUID, scope: Scope, draw: Callable[[], UUID]) -> None:
+        self.org_id = org_id
         self._scope = scope
-        news = [spec.new for spec in specs]
-        self._ids = [new.id or draw() for new in news]
-        self._payloads = [spec.payload_json for spec in specs]
-        self._fingerprints = [spec.fingerprint for spec in specs]
-        self._keys = [new.idempotency_key for new in news]
-        self._times = [new.scheduled_at for new in news]
+        self._ids: list[UUID] = []
+        self._payloads: list[str] = []
+        self._fingerprints: list[str] = []
+        self._keys: list[str | None] = []
+        self._times: list[datetime | None] = []
         self._kinds: list[_Kind] = []
-        self._kind_of = self._sorted_into_kinds(specs)
+        self._kind_of: list[int] = []
+        self._given_ids = False
+        self._fill(specs, draw)
+        check_ids(self._ids)
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -146,7 +155,7 @@ class Births:
             # An array that is shorter than the others has NULL for the rest.
             "scheduled_at": time_array(in_order(times)) if any(times) else "{}",
             "kind": array([number + 1 for number in in_order(self._kind_of)]) if len(self._kinds) > 1 else "{}",
-            "org_id": str(self._org_id),
+            "org_id": str(self.org_id),
             "actor": self._scope.actor,
             "source": self._scope.source,
         }
@@ -155,6 +164,13 @@ class Births:
         for number, piece in enumerate(_PIECES):
             parameters[piece] = text_array([kind.pieces[number] for kind in self._kinds])
         return parameters
+
+    @property
+    def may_be_refused(self) -> bool:
+        return self._given_ids or any(self._keys)
+
+    def priorities_and_times(self) -> set[tuple[int, datetime | None]]:
+        return {(self._kinds[kind].priority, time) for kind, time in set(zip(self._kind_of, self._times, strict=True))}
 
     def due_queues(self, now: datetime) -> set[str]:
         due = {kind for kind, time in zip(self._kind_of, self._times, strict=True) if time is None or time <= now}
@@ -180,22 +196,28 @@ class Births:
             for job_id, payload_json, key, fingerprint, time, kind in columns
         ]
 
-    def _sorted_into_kinds(self, specs: Sequence[JobSpec]) -> list[int]:
+    def _fill(self, specs: Iterable[JobSpec], draw: Callable[[], UUID]) -> None:
         numbers: dict[object, int] = {}
-        found = []
-        for spec, job_id in zip(specs, self._ids, strict=True):
+        for spec in specs:
             new = spec.new
+            if new.id is not None:
+                self._given_ids = True
+            job_id = new.id or draw()
+            self._ids.append(job_id)
+            self._payloads.append(spec.payload_json)
+            self._fingerprints.append(spec.fingerprint)
+            self._keys.append(new.idempotency_key)
+            self._times.append(new.scheduled_at)
             # The limits by identity: to compare them takes as long as all the rest, and those of a type are one object.
             common = (new.type, new.queue, new.priority, new.requested_by, id(spec.limits), spec.parent_id)
             number = numbers.setdefault(common, len(numbers))
             if number == len(self._kinds):
                 self._kinds.append(self._kind(spec, job_id))
-            found.append(number)
-        return found
+            self._kind_of.append(number)
 
     def _kind(self, spec: JobSpec, job_id: UUID) -> _Kind:
         decision = create(spec, job_id=job_id, requested_by=self._scope.actor)
-        event = stamp(decision, job_id=job_id, org_id=self._org_id, seq=1, ts=AT_ONCE, scope=self._scope)
+        event = stamp(decision, job_id=job_id, org_id=self.org_id, seq=1, ts=AT_ONCE, scope=self._scope)
         detail = decision.detail_at(AT_ONCE)
         pieces = trusted({**detail, **dict.fromkeys(_IN_DETAIL, _MARK)}).split(_MARKED)
         for number, in_quotes in enumerate(_IN_DETAIL.values()):
@@ -203,7 +225,7 @@ class Births:
                 pieces[number] += '"'
                 pieces[number + 1] = '"' + pieces[number + 1]
         job = apply(None, event, detail)
-        return _Kind(job.queue, vars(job), tuple(pieces))
+        return _Kind(spec.limits, job.queue, job.priority, vars(job), tuple(pieces))
 
 
 class AllCreated(Sequence[Created]):

@@ -4,9 +4,10 @@ Core cannot say a data-modifying WITH that feeds another, nor `unnest` of many a
 text. They restate `Job.claim` and `apply`; the tests' state machine holds them equal.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from datetime import datetime, timedelta
-from itertools import compress
+from itertools import chain, compress, islice
 from typing import Any
 from uuid import UUID
 
@@ -62,21 +63,26 @@ class PostgresJobRepository(SqlAlchemyJobRepository):
     def _birth(self) -> datetime:
         return AT_ONCE
 
-    def _keep(self, org_id: UUID, specs: Sequence[JobSpec]) -> Sequence[Created]:
-        if len(specs) == 1:
-            return super()._keep(org_id, specs)
-        births = Births(specs, org_id, self._scope, self._tools.ids)
+    def _create_all(self, org_id: UUID, to_come: Iterator[JobSpec]) -> Sequence[Created]:
+        firsts = list(islice(to_come, 2))
+        if len(firsts) < 2:  # noqa: PLR2004 - one alone has a function of its own
+            return super()._create_all(org_id, iter(firsts))
+        births = Births(chain(firsts, to_come), org_id, self._scope, self._tools.ids)
+        with self._all_or_nothing() if births.may_be_refused else nullcontext():
+            return self._bear(births)
+
+    def _bear(self, births: Births) -> Sequence[Created]:
         statement = carrying(create_many_statement(), self._scope)
         [(now, refused)] = self._session().connection().execute(statement, births.parameters()).all()
         time = time_from(now)
-        for priority, at in {(spec.new.priority, spec.new.scheduled_at) for spec in specs}:
+        for priority, at in births.priorities_and_times():
             self._bounds.put(priority, (at or time, NOBODY))
         if refused is None:
             for queue in births.due_queues(time):
                 self._tools.wake(queue)
             return AllCreated(births, time)
         jobs, ids = births.jobs(time), set(refused)
-        return self._answers(org_id, jobs, [job for job in jobs if str(job.id) in ids])
+        return self._answers(births.org_id, jobs, [job for job in jobs if str(job.id) in ids])
 
     def _insert(self, changes: Sequence[Change]) -> Collection[UUID]:
         [change] = changes

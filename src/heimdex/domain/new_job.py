@@ -124,7 +124,9 @@ def with_id(new: NewJob, job_id: UUID) -> NewJob:
     """Return the same request under an id that was drawn for it."""
     copy = NewJob.__new__(NewJob)
     # Past __init__, which would check everything again.
-    object.__setattr__(copy, "__dict__", {**vars(new), "id": job_id})
+    values = vars(new).copy()
+    values["id"] = job_id
+    object.__setattr__(copy, "__dict__", values)
     return copy
 
 
