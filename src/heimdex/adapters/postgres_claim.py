@@ -28,7 +28,8 @@ _COLUMNS = tuple(name for name in fields_dict(Job) if name not in _KNOWN and nam
 # How many entries of the claim index this transaction has walked over. What it finds dead counts, too.
 _WALKED = "pg_stat_get_xact_tuples_returned(CAST('idx_job_claim' AS regclass))"
 
-_DUE = f"""SELECT id, version, priority, scheduled_at, crashes, greatest(heimdex_now(), updated_at) AS now
+_DUE = f"""SELECT ctid AS place, id, version, priority, scheduled_at, crashes,
+        greatest(heimdex_now(), updated_at) AS now
     FROM job
     WHERE status = '{Status.QUEUED}' AND scheduled_at <= heimdex_now() AND type = ANY(CAST(:types AS text[]))
         AND (org_id, queue) NOT IN (SELECT org_id, queue FROM paused_queue)
@@ -71,7 +72,7 @@ _CLAIM = f"""
 WITH {{due}}, looked AS MATERIALIZED (
     SELECT count(*) AS found, {_WALKED} - (SELECT min(walked) FROM before) AS walked FROM due
 ), ranked AS (
-    SELECT id, version, now, row_number() OVER claim_order AS position,
+    SELECT place, version, now, row_number() OVER claim_order AS position,
         bool_or(crashes > 0) OVER claim_order AS suspect_by_here
     FROM due
     WINDOW claim_order AS (ORDER BY priority DESC, scheduled_at, id)
@@ -81,7 +82,8 @@ WITH {{due}}, looked AS MATERIALIZED (
         lease_seq = job.version + 1, version = job.version + 1, lease_until = ranked.now + CAST(:lease AS interval),
         started_at = coalesce(started_at, ranked.now), stage = NULL, progress = 0, updated_at = ranked.now
     FROM ranked
-    WHERE job.id = ranked.id AND (ranked.position = 1 OR NOT ranked.suspect_by_here) AND job.version = ranked.version
+    WHERE job.ctid = ranked.place AND job.version = ranked.version
+        AND (ranked.position = 1 OR NOT ranked.suspect_by_here)
     RETURNING job.*
 ), history AS (
     INSERT INTO job_event

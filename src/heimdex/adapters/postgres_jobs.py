@@ -5,15 +5,18 @@ text. They restate `Job.claim` and `apply`; the tests' state machine holds them 
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from datetime import datetime, timedelta
 from itertools import chain, compress, islice
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy import TextClause
+
 from heimdex.adapters.claim_bounds import NOBODY
 from heimdex.adapters.job_repository import SqlAlchemyJobRepository
 from heimdex.adapters.job_verbs import Change, check_held
+from heimdex.adapters.made_late import MadeLate
 from heimdex.adapters.plain_success import first_endings, in_order, is_plain_success, succeeded
 from heimdex.adapters.postgres_claim import bound_parameters, claim_statement, claimed
 from heimdex.adapters.postgres_connection import ask
@@ -55,8 +58,7 @@ class PostgresJobRepository(SqlAlchemyJobRepository):
         statement = claim_statement(
             of_tenant=isinstance(self._scope, Tenant), of_queues=queues is not None, from_start=look.from_start
         )
-        rows = self._session().connection().execute(carrying(statement, self._scope), parameters).all()
-        jobs, seen = claimed(rows, worker, limit)
+        jobs, seen = claimed(self._rows(statement, parameters), worker, limit)
         self._bounds.saw(look, seen)
         return jobs
 
@@ -104,24 +106,28 @@ class PostgresJobRepository(SqlAlchemyJobRepository):
         for ending in endings:
             check_held(ending.job)
         firsts = first_endings(endings)
-        done = self._succeed({place: ending for place, ending in firsts.items() if is_plain_success(ending)})
-        done |= self._end_unmoved({place: ending for place, ending in firsts.items() if not is_plain_success(ending)})
-        others = [ending for place, ending in enumerate(endings) if place not in done]
+        succeeded_at = self._succeed({place: one for place, one in firsts.items() if is_plain_success(one)})
+        if endings and len(succeeded_at) == len(endings):
+            return Written(MadeLate(len(endings), lambda: in_order(_succeeded(endings, succeeded_at))), ())
+        done = self._end_unmoved({place: one for place, one in firsts.items() if not is_plain_success(one)})
+        others = [one for place, one in enumerate(endings) if place not in done and place not in succeeded_at]
         rest = super().finish(others) if others else Written((), ())
-        return Written(in_order([*done.values(), *rest.jobs]), rest.refusals)
+        jobs = [*_succeeded(endings, succeeded_at), *done.values(), *rest.jobs]
+        return Written(in_order(jobs), rest.refusals)
 
-    def _succeed(self, endings: Mapping[int, Ending]) -> dict[int, Job]:
-        """End the runs whose rows are as their claims returned them; return the jobs that were written."""
+    def _succeed(self, endings: Mapping[int, Ending]) -> dict[int, str]:
+        """End the runs whose rows are as their claims returned them; return when each was, by its place."""
         if not endings:
             return {}
-        statement = carrying(succeed_statement(of_tenant=isinstance(self._scope, Tenant)), self._scope)
         parameters = succeed_parameters(list(endings.values()), self._scope) | self._organisation_parameter()
-        rows = self._session().connection().execute(statement, parameters).all()
         places = list(endings)
-        return {
-            places[number - 1]: succeeded(endings[places[number - 1]], time_from(time_text))
-            for number, time_text in rows
-        }
+        rows = self._rows(succeed_statement(of_tenant=isinstance(self._scope, Tenant)), parameters)
+        return {places[number - 1]: time_text for number, time_text in rows}
+
+    def _rows(self, statement: TextClause, parameters: dict[str, Any]) -> Sequence[tuple[Any, ...]]:
+        """Return the rows of a statement as the driver gives them."""
+        with closing(self._session().connection().execute(carrying(statement, self._scope), parameters)) as result:
+            return result.cursor.fetchall()
 
     def _end_unmoved(self, endings: Mapping[int, Ending]) -> dict[int, Job]:
         if not endings:
@@ -152,3 +158,7 @@ class PostgresJobRepository(SqlAlchemyJobRepository):
 
     def _organisation_parameter(self) -> dict[str, Any]:
         return {"org_id": str(self._scope.org_id)} if isinstance(self._scope, Tenant) else {}
+
+
+def _succeeded(endings: Sequence[Ending], times: Mapping[int, str]) -> list[Job]:
+    return [succeeded(endings[place], time_from(time_text)) for place, time_text in times.items()]

@@ -1,11 +1,13 @@
-"""Jobs from the rows of a driver, column by column: the same as through the mapping, which tests/property holds."""
+"""Jobs from the rows of a driver: the same as through the mapping, which tests/property holds."""
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any
 from uuid import UUID
 
+from attrs import fields_dict
 from sqlalchemy import Uuid
 
 from heimdex.adapters.columns import Milliseconds, StatusText, UtcDateTime
@@ -15,6 +17,10 @@ from heimdex.domain.rules import from_milliseconds
 from heimdex.domain.transitions import Status
 
 _AT_HAND = 4_096
+# What hardly two jobs have in common, and what is stored as it is.
+_OWN = frozenset({"payload_json", "result_json", "idempotency_key", "fingerprint"})
+# So that no job's dict has to grow.
+_BLANK = dict.fromkeys(fields_dict(Job))
 
 
 def jobs_from(rows: Iterable[Sequence[Any]], names: Sequence[str], known: dict[str, object]) -> list[Job]:
@@ -24,18 +30,31 @@ def jobs_from(rows: Iterable[Sequence[Any]], names: Sequence[str], known: dict[s
         names: the attributes in the order of the row.
         known: the attributes that are the same for every row, and were not selected.
     """
-    # Column by column, since a batch shares most of its values.
-    columns = [_read(name, values) for name, values in zip(names, zip(*rows, strict=True), strict=False)]
-    # `known` first: so each job's dict is made once, and none has to grow.
-    return [as_kept({**known, **dict(zip(names, row, strict=True))}) for row in zip(*columns, strict=True)]
+    own = [(name, place) for place, name in enumerate(names) if name in _OWN]
+    common = [(name, place) for place, name in enumerate(names) if name not in _OWN and name != "id"]
+    common_of, id_at = itemgetter(*(place for _, place in common)), names.index("id")
+    # Jobs of one kind have most in common: it is read once for each kind, and copied for each job.
+    kinds: dict[object, dict[str, object]] = {}
+    jobs = []
+    for row in rows:
+        values = common_of(row)
+        kind = kinds.get(values)
+        if kind is None:
+            kind = kinds[values] = {**_BLANK, **known, **_read(common, row)}
+        columns = kind.copy()
+        columns["id"] = UUID(row[id_at])
+        for name, place in own:
+            columns[name] = row[place]
+        jobs.append(as_kept(columns))
+    return jobs
 
 
-def _read(name: str, values: Sequence[Any]) -> Sequence[object]:
-    reader = _READERS.get(type(job_table.c[name].type))
-    if reader is None:
-        return values
-    read = {value: None if value is None else reader(value) for value in set(values)}
-    return [read[value] for value in values]
+def _read(places: Iterable[tuple[str, int]], row: Sequence[Any]) -> dict[str, object]:
+    columns = {}
+    for name, place in places:
+        value, reader = row[place], _READERS.get(type(job_table.c[name].type))
+        columns[name] = value if value is None or reader is None else reader(value)
+    return columns
 
 
 @lru_cache(_AT_HAND)

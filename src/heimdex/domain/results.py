@@ -90,7 +90,7 @@ class Refusal:
 class Written:
     """The answer to a batch of holders' writes, each part in the order of job ids: accepted jobs, refused writes."""
 
-    jobs: tuple[Job, ...]
+    jobs: Sequence[Job]
     refusals: tuple[Refusal, ...]
 
 
@@ -110,5 +110,5 @@ class Draft:
     whether an earlier try of the command ended so.
     """
 
-    jobs: tuple[Job, ...] = ()
+    jobs: Sequence[Job] = ()
     unknown: bool = False

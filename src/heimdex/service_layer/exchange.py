@@ -92,11 +92,18 @@ class Exchange:
         # Whether a claim has been asked for and not been answered, and what the last one failed with.
         self.claiming = False
         self._failure: Exception | None = None
+        # Whether the last claim has found anything.
+        self._found = False
 
     @property
     def unsettled(self) -> bool:
         """Whether something is not yet written, or not known to be."""
         return bool(self._doubts) or self._runs.unwritten > 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is held, nothing is unwritten, and the last claim has found nothing."""
+        return not (self._found or self._runs.held or self.unsettled)
 
     def due_at(self, now: float, room: int) -> float:
         """Return when there is something to do for the database, with so much room for jobs."""
@@ -276,11 +283,11 @@ class Exchange:
     # In the loop again
 
     def _answer(self, draft: Draft, now: float, passed_over: tuple[OneByOne, HeimdexError] | None = None) -> None:
-        self.claiming = False
+        self.claiming, self._found = False, bool(draft.jobs)
         self._take(draft, now)
         if passed_over is not None:
             self._pass_over(*passed_over)
-        self.hungry = self.hungry or bool(draft.jobs)
+        self.hungry = self.hungry or self._found
         self._poll.restart(now)
 
     def _fail(self, draft: Draft, now: float, error: Exception) -> None:

@@ -254,8 +254,8 @@ class Worker:
 
     def _ask(self, ask: Ask) -> None:
         beside = self._tools.beside
-        # With nothing held the loop has nothing else to do, and a job starts sooner without a change of threads.
-        if beside is None or not self._runs.held:
+        # With nothing to do but this, a job starts sooner without a change of threads.
+        if beside is None or self._exchange.idle:
             ask(self._tools.bus)()
         else:
             beside.runner.submit(lambda: self._tools.inbox.put(ask(beside.bus)))
@@ -295,6 +295,7 @@ class Worker:
             # First, since the others may wait for a lock that somebody else has.
             self._exchange.renew,
             self._exchange.settle,
+            self._claim_beside,
             self._exchange.report,
             self._exchange.finish,
             self._exchange.find_cancels,
@@ -313,6 +314,11 @@ class Worker:
                 # The fault of some row, or ours. The other duties go on, or every lease here would be lost.
                 self._log.exception("the ledger refused what this worker asked for, trying again")
                 self._be_quiet()
+
+    def _claim_beside(self) -> None:
+        """Ask for jobs now if that does not keep the loop from writing."""
+        if self._tools.beside is not None and not self._exchange.idle:
+            self._exchange.claim(self._room())
 
     def _claim(self) -> None:
         # The others may have taken long, and after a stop that came meanwhile nothing may be claimed.
