@@ -5,11 +5,15 @@ import time
 from collections.abc import Callable
 from struct import iter_unpack
 from threading import Lock
-from uuid import UUID
+from uuid import UUID, SafeUUID
 from weakref import WeakMethod
 
 _COUNTER_BITS = 12
+_COUNTER = (1 << _COUNTER_BITS) - 1
+_VERSION_AND_VARIANT = 7 << 76 | 2 << 62
 _RANDOM_BITS = 62
+_set = object.__setattr__
+_UNKNOWN = SafeUUID.unknown
 _WORD_BITS, _WORD_BYTES, _WORDS_AT_ONCE = 64, 8, 256
 
 
@@ -58,7 +62,14 @@ class UuidSeven:
 
     def __call__(self) -> UUID:
         with self._lock:
-            self._last = max(self._milliseconds() << _COUNTER_BITS, self._last + 1)
-            moment, counter = self._last >> _COUNTER_BITS, self._last & ((1 << _COUNTER_BITS) - 1)
+            last = self._last = max(self._milliseconds() << _COUNTER_BITS, self._last + 1)
             chance = self._random_bits(_RANDOM_BITS)
-        return UUID(int=moment << 80 | 7 << 76 | counter << 64 | 2 << 62 | chance)
+        return _uuid(last >> _COUNTER_BITS << 80 | (last & _COUNTER) << 64 | _VERSION_AND_VARIANT | chance)
+
+
+def _uuid(number: int) -> UUID:
+    # Past __init__, which looks for which of its six arguments it was given.
+    made = UUID.__new__(UUID)
+    _set(made, "int", number)
+    _set(made, "is_safe", _UNKNOWN)
+    return made

@@ -5,7 +5,7 @@ SQL for speed; the state machine of the tests holds the two equal.
 """
 
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timedelta
 from typing import TypeAlias, TypeVar
@@ -153,8 +153,12 @@ class DecidingJobRepository(JobRepository):
         org_id = self._organisation_of_new(org_id, parent_id)
         specs = self._specified(new_jobs)
         if parent_id is not None:
-            specs = [evolve(spec, parent_id=parent_id) for spec in specs]
-        _check_ids(specs)
+            specs = (evolve(spec, parent_id=parent_id) for spec in specs)
+        return self._create_all(org_id, specs)
+
+    def _create_all(self, org_id: UUID, to_come: Iterator[JobSpec]) -> Sequence[Created]:
+        specs = list(to_come)
+        check_ids(spec.new.id for spec in specs)
         if not specs:
             return []
         # One job alone cannot be half-written.
@@ -162,14 +166,14 @@ class DecidingJobRepository(JobRepository):
         with self._all_or_nothing() if some_may_be_refused else nullcontext():
             return self._keep(org_id, specs)
 
-    def _specified(self, new_jobs: Iterable[NewJob]) -> list[JobSpec]:
-        specs: list[JobSpec] = []
+    def _specified(self, new_jobs: Iterable[NewJob]) -> Iterator[JobSpec]:
+        number = 0
         try:
-            specs.extend(map(self._tools.specify, new_jobs))
+            for number, spec in enumerate(map(self._tools.specify, new_jobs), 1):  # noqa: B007 - told by the note
+                yield spec
         except HeimdexError as error:
-            error.add_note(f"job {len(specs):,} of those given, counted from 0")
+            error.add_note(f"job {number:,} of those given, counted from 0")
             raise
-        return specs
 
     def cancel(self, job_id: UUID, *, reason: str) -> Job:
         now, job = self._lock_one(job_id)
@@ -445,8 +449,9 @@ def _trigger(write: Ending | Report) -> str:
     return type(write.outcome).__name__.lower()
 
 
-def _check_ids(specs: Sequence[JobSpec]) -> None:
-    ids = [spec.new.id for spec in specs if spec.new.id is not None]
+def check_ids(given: Iterable[UUID | None]) -> None:
+    # By their numbers: to hash an id is a call of Python.
+    ids = [job_id.int for job_id in given if job_id is not None]
     if len(ids) != len(set(ids)):
         raise UniqueViolation(JOB_ID)
 

@@ -7,18 +7,18 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import cache
 from operator import itemgetter
-from typing import Any, overload
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import TextClause, text
 
+from heimdex.adapters.job_verbs import check_ids
 from heimdex.adapters.orm import job_table
 from heimdex.adapters.postgres_kinds import IN_DETAIL, OF_A_KIND, PIECES, Kind, kind_of
 from heimdex.adapters.postgres_values import array, array_of, sql_type, text_array, time_array
 from heimdex.domain.job import Job, as_kept
 from heimdex.domain.json_text import digest
-from heimdex.domain.new_job import JobSpec
-from heimdex.domain.results import Created
+from heimdex.domain.new_job import JobLimits, JobSpec
 from heimdex.domain.scope import Scope
 from heimdex.domain.transitions import Trigger, next_status
 
@@ -34,12 +34,12 @@ _CREATE_MANY = f"""
 WITH moment AS MATERIALIZED (
     SELECT to_char(heimdex_now() AT TIME ZONE 'UTC', {_TIME}) AS now
 ), new AS MATERIALIZED (
-    SELECT id, payload, key, fingerprint, payload_sha256, payload_bytes, scheduled_at, coalesce(kind, 1) AS kind
+    SELECT id, payload, key, fingerprint, payload_sha256, scheduled_at, coalesce(kind, 1) AS kind
     FROM unnest(
         CAST(:id AS uuid[]), string_to_array(:payload, chr(31)), string_to_array(:key, chr(31), ''),
         string_to_array(:fingerprint, chr(31)), string_to_array(:payload_sha256, chr(31)),
-        CAST(:payload_bytes AS integer[]), CAST(:scheduled_at AS timestamptz[]), CAST(:kind AS integer[])
-    ) AS new (id, payload, key, fingerprint, payload_sha256, payload_bytes, scheduled_at, kind)
+        CAST(:scheduled_at AS timestamptz[]), CAST(:kind AS integer[])
+    ) AS new (id, payload, key, fingerprint, payload_sha256, scheduled_at, kind)
 ), born AS (
     INSERT INTO job
         (id, payload, idempotency_key, fingerprint, {{columns}}, org_id, status, attempt, progress, crashes, version,
@@ -64,7 +64,7 @@ SELECT CAST(heimdex_now() AT TIME ZONE 'UTC' AS text),
 _OWN_IN_DETAIL = {
     "fingerprint": "fingerprint",
     "idempotency_key": "coalesce(CAST(to_json(key) AS text), 'null')",
-    "payload_bytes": "payload_bytes",
+    "payload_bytes": "octet_length(convert_to(payload, 'UTF8'))",
     "payload_sha256": "payload_sha256",
     "scheduled_at": f"coalesce(to_char(scheduled_at AT TIME ZONE 'UTC', {_TIME}), (SELECT now FROM moment))",  # noqa: S608 - as above
 }
@@ -87,21 +87,28 @@ def create_many_statement() -> TextClause:
 class Births:
     """Jobs of one organisation that are about to be created.
 
-    It keeps columns, and no object for each job: the more of them live at a time, the more often Python looks through
-    everything there is for garbage.
+    It keeps columns, and no object for each job, not even its spec: the more of them live at a time, the more often
+    Python looks through everything there is for garbage.
+
+    Raises:
+        UniqueViolation: an id is given twice.
     """
 
-    def __init__(self, specs: Sequence[JobSpec], org_id: UUID, scope: Scope, draw: Callable[[], UUID]) -> None:
-        self._org_id = org_id
+    def __init__(self, specs: Iterable[JobSpec], org_id: UUID, scope: Scope, draw: Callable[[], UUID]) -> None:
+        self.org_id = org_id
         self._scope = scope
-        news = [spec.new for spec in specs]
-        self._ids = [new.id or draw() for new in news]
-        self._payloads = [spec.payload_json for spec in specs]
-        self._fingerprints = [spec.fingerprint for spec in specs]
-        self._keys = [new.idempotency_key for new in news]
-        self._times = [new.scheduled_at for new in news]
+        self._ids: list[UUID] = []
+        self._payloads: list[str] = []
+        self._fingerprints: list[str] = []
+        self._keys: list[str | None] = []
+        self._times: list[datetime | None] = []
         self._kinds: list[Kind] = []
-        self._kind_of = self._sorted_into_kinds(specs)
+        self._kind_of: list[int] = []
+        # Kept, so that no other limits can come to its place in memory: kinds are told apart by that.
+        self._limits: list[JobLimits] = []
+        self._given_ids = False
+        self._fill(specs, draw)
+        check_ids(self._ids)
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -110,16 +117,15 @@ class Births:
         keys, payloads, times = self._keys, self._payloads, self._times
         in_order = _in_order_of(keys)
         parameters: dict[str, Any] = {
-            "id": array(in_order(self._ids)),
+            "id": array(in_order([job_id.hex for job_id in self._ids])),
             "payload": _SEPARATOR.join(in_order(payloads)),
             "key": _SEPARATOR.join([key or "" for key in in_order(keys)]) if any(keys) else "",
             "fingerprint": _SEPARATOR.join(in_order(self._fingerprints)),
             "payload_sha256": _SEPARATOR.join(in_order([digest(payload) for payload in payloads])),
-            "payload_bytes": array(in_order([len(payload.encode()) for payload in payloads])),
             # An array that is shorter than the others has NULL for the rest.
             "scheduled_at": time_array(in_order(times)) if any(times) else "{}",
             "kind": array([number + 1 for number in in_order(self._kind_of)]) if len(self._kinds) > 1 else "{}",
-            "org_id": str(self._org_id),
+            "org_id": str(self.org_id),
             "actor": self._scope.actor,
             "source": self._scope.source,
         }
@@ -129,13 +135,20 @@ class Births:
             parameters[piece] = text_array([kind.pieces[number] for kind in self._kinds])
         return parameters
 
+    @property
+    def may_be_refused(self) -> bool:
+        return self._given_ids or any(self._keys)
+
+    def priorities_and_times(self) -> set[tuple[int, datetime | None]]:
+        return {(self._kinds[kind].priority, time) for kind, time in set(zip(self._kind_of, self._times, strict=True))}
+
     def due_queues(self, now: datetime) -> set[str]:
         due = {kind for kind, time in zip(self._kind_of, self._times, strict=True) if time is None or time <= now}
         return {self._kinds[kind].queue for kind in due}
 
     def jobs(self, now: datetime) -> list[Job]:
         """Return the jobs as they are once the statement has run, in the order given."""
-        of_all = {"org_id": self._org_id, "created_at": now, "updated_at": now}
+        of_all = {"org_id": self.org_id, "created_at": now, "updated_at": now}
         commons = [{**kind.columns, **of_all} for kind in self._kinds]
         columns = zip(
             self._ids, self._payloads, self._keys, self._fingerprints, self._times, self._kind_of, strict=True
@@ -154,41 +167,25 @@ class Births:
             for job_id, payload_json, key, fingerprint, time, kind in columns
         ]
 
-    def _sorted_into_kinds(self, specs: Sequence[JobSpec]) -> list[int]:
+    def _fill(self, specs: Iterable[JobSpec], draw: Callable[[], UUID]) -> None:
         numbers: dict[object, int] = {}
-        found = []
         for spec in specs:
             new = spec.new
+            if new.id is not None:
+                self._given_ids = True
+            job_id = new.id or draw()
+            self._ids.append(job_id)
+            self._payloads.append(spec.payload_json)
+            self._fingerprints.append(spec.fingerprint)
+            self._keys.append(new.idempotency_key)
+            self._times.append(new.scheduled_at)
             # The limits by identity: to compare them takes as long as all the rest, and those of a type are one object.
             common = (new.type, new.queue, new.priority, new.requested_by, id(spec.limits), spec.parent_id)
             number = numbers.setdefault(common, len(numbers))
             if number == len(self._kinds):
                 self._kinds.append(kind_of(spec, self._scope))
-            found.append(number)
-        return found
-
-
-class AllCreated(Sequence[Created]):
-    """The answer where no key was taken. Its jobs are made when somebody looks at one: most callers never do."""
-
-    def __init__(self, births: Births, now: datetime) -> None:
-        self._births = births
-        self._now = now
-        self._created: list[Created] = []
-
-    def __len__(self) -> int:
-        return len(self._births)
-
-    @overload
-    def __getitem__(self, place: int, /) -> Created: ...
-
-    @overload
-    def __getitem__(self, place: slice, /) -> list[Created]: ...
-
-    def __getitem__(self, place: int | slice, /) -> Created | list[Created]:
-        if not self._created:
-            self._created = [Created(job, replayed=False) for job in self._births.jobs(self._now)]
-        return self._created[place]
+                self._limits.append(spec.limits)
+            self._kind_of.append(number)
 
 
 def _in_order_of(keys: Sequence[str | None]) -> Callable[[Sequence[Any]], Sequence[Any]]:

@@ -4,10 +4,10 @@ Core cannot say a data-modifying WITH that feeds another, nor `unnest` of many a
 text. They restate `Job.claim` and `apply`; the tests' state machine holds them equal.
 """
 
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import closing, nullcontext
 from datetime import UTC, datetime, timedelta
-from itertools import compress
+from itertools import chain, compress, islice
 from time import monotonic
 from typing import Any
 from uuid import UUID
@@ -22,7 +22,7 @@ from heimdex.adapters.plain_success import first_endings, in_order, is_plain_suc
 from heimdex.adapters.postgres_claim import bound_parameters, claim_statement, claimed
 from heimdex.adapters.postgres_connection import ask
 from heimdex.adapters.postgres_create import CREATE_ONE, Birth
-from heimdex.adapters.postgres_create_many import AllCreated, Births, create_many_statement
+from heimdex.adapters.postgres_create_many import Births, create_many_statement
 from heimdex.adapters.postgres_succeed import succeed_parameters, succeed_statement
 from heimdex.adapters.postgres_write import write_parameters, write_statement
 from heimdex.adapters.rows import time_from
@@ -62,21 +62,32 @@ class PostgresJobRepository(SqlAlchemyJobRepository):
         self._bounds.saw(look, seen)
         return jobs
 
+    def _create_all(self, org_id: UUID, to_come: Iterator[JobSpec]) -> Sequence[Created]:
+        firsts = list(islice(to_come, 2))
+        if not firsts:
+            return []
+        if len(firsts) == 1:  # it has a function of its own
+            return self._keep(org_id, firsts)
+        births = Births(chain(firsts, to_come), org_id, self._scope, self._tools.ids)
+        with self._all_or_nothing() if births.may_be_refused else nullcontext():
+            return self._bear(births)
+
     def _keep(self, org_id: UUID, specs: Sequence[JobSpec]) -> Sequence[Created]:
-        if len(specs) == 1:
-            return [self._keep_one(org_id, Birth(specs[0], org_id, self._scope, self._tools.ids))]
-        births = Births(specs, org_id, self._scope, self._tools.ids)
+        [spec] = specs
+        return [self._keep_one(org_id, Birth(spec, org_id, self._scope, self._tools.ids))]
+
+    def _bear(self, births: Births) -> Sequence[Created]:
         statement = carrying(create_many_statement(), self._scope)
         [(now, refused)] = self._session().connection().execute(statement, births.parameters()).all()
         time = time_from(now)
-        for priority, at in {(spec.new.priority, spec.new.scheduled_at) for spec in specs}:
+        for priority, at in births.priorities_and_times():
             self._bounds.put(priority, (at or time, NOBODY))
         if refused is None:
             for queue in births.due_queues(time):
                 self._tools.wake(queue)
-            return AllCreated(births, time)
+            return MadeLate(len(births), lambda: [Created(job, replayed=False) for job in births.jobs(time)])
         jobs, ids = births.jobs(time), set(refused)
-        return self._answers(org_id, jobs, [job for job in jobs if str(job.id) in ids])
+        return self._answers(births.org_id, jobs, [job for job in jobs if str(job.id) in ids])
 
     def _keep_one(self, org_id: UUID, birth: Birth) -> Created:
         now = self._create_one(org_id, birth.values())

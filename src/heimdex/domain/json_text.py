@@ -175,7 +175,10 @@ def _is_plain(value: object, depth: int) -> bool:
         return False
     for item in items:
         kind = type(item)
-        if kind not in _WITHOUT_LIMITS and not _is_plain(item, depth - 1):
+        if kind is int:
+            if not -MAX_INTEGER <= cast("int", item) <= MAX_INTEGER:
+                return False
+        elif kind not in _WITHOUT_LIMITS and not _is_plain(item, depth - 1):
             return False
     return True
 

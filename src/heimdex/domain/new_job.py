@@ -15,7 +15,6 @@ from heimdex.domain.rules import (
     MAX_PRIORITY,
     MIN_PRIORITY,
     check_length,
-    check_optional_text,
     check_text,
     check_time,
     check_uuid,
@@ -73,11 +72,11 @@ def _scheduled_at(value: datetime | None) -> datetime | None:
 
 
 def _key(value: str | None) -> str | None:
-    return check_optional_text("idempotency_key", value, MAX_KEY)
+    return None if value is None else check_text("idempotency_key", value, MAX_KEY)
 
 
 def _requested_by(value: str | None) -> str | None:
-    return check_optional_text("requested_by", value)
+    return None if value is None else check_text("requested_by", value)
 
 
 def _id(value: UUID | str | None) -> UUID | None:
@@ -125,11 +124,13 @@ def with_id(new: NewJob, job_id: UUID) -> NewJob:
     """Return the same request under an id that was drawn for it."""
     copy = NewJob.__new__(NewJob)
     # Past __init__, which would check everything again.
-    object.__setattr__(copy, "__dict__", {**vars(new), "id": job_id})
+    values = vars(new).copy()
+    values["id"] = job_id
+    object.__setattr__(copy, "__dict__", values)
     return copy
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, slots=False)
 class JobSpec:
     """A checked job: what a store writes. `fingerprint` covers the payload as given, `payload_json` as stored."""
 

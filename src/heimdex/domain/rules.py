@@ -19,6 +19,9 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 
 def check_text(field: str, value: object, limit: int = MAX_NAME) -> str:
+    # The usual case first: every job comes here three times.
+    if type(value) is str and 0 < len(value) <= limit and value.isprintable():
+        return value
     if not isinstance(value, str):
         raise InvalidInput(field, value, "give a string")
     if not value or len(value) > limit:
@@ -34,6 +37,8 @@ def check_optional_text(field: str, value: object, limit: int = MAX_NAME) -> str
 
 
 def check_whole(field: str, value: object, low: int, high: int) -> int:
+    if type(value) is int and low <= value <= high:
+        return value
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
         raise InvalidInput(field, value, f"give a whole number from {low} to {high}")
     return int(value)

@@ -3,7 +3,7 @@
 A document is checked before it is stored, and rebuilt before it runs. Errors name the path, never the value.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol, cast, get_origin, runtime_checkable
 
 from attrs import frozen
@@ -64,13 +64,16 @@ class _PlainForm(PayloadForm):
 class _ClassForm(PayloadForm):
     kind: type
     structure: Hook
+    unstructure: Callable[[object], object]
     only_reads: bool = True
 
     def document(self, payload: object) -> object:
         if not isinstance(payload, self.kind):
             return payload
+        # A subclass may have fields of its own.
+        unstructure = self.unstructure if type(payload) is self.kind else _converter.unstructure
         try:
-            return cast("object", _converter.unstructure(payload))
+            return unstructure(payload)
         except Exception as error:  # noqa: BLE001 - a class may raise what it likes
             raise _without_document(error) from None
 
@@ -113,7 +116,7 @@ def payload_form(hint: object) -> PayloadForm:
     if kind is object or kind is Mapping or (isinstance(kind, type) and issubclass(kind, dict)):
         return _PlainForm()
     if isinstance(kind, type) and is_class_of_fields(kind):
-        return _ClassForm(kind, _hook(hint))
+        return _ClassForm(kind, _hook(hint), _converter.get_unstructure_hook(kind))
     if isinstance(kind, type) and issubclass(kind, _Model):
         return _ModelForm(kind)
     raise InvalidInput(_FIELD, hint, _REMEDY)
