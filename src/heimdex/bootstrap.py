@@ -23,8 +23,6 @@ from heimdex.adapters.clock import SystemClock, sleep
 from heimdex.adapters.files import LocalFiles
 from heimdex.adapters.ids import UuidSeven
 from heimdex.adapters.job_verbs import Tools
-from heimdex.adapters.memory_ledger import MemoryLedger
-from heimdex.adapters.memory_store import MemoryStore
 from heimdex.adapters.threads import QueueInbox, ThreadRunner
 from heimdex.adapters.wakeups import LocalWakeups
 from heimdex.config import Settings
@@ -320,6 +318,9 @@ def embedded_postgres() -> Iterator[tuple[str, Path]]:
 
 def _open_store(settings: Settings, *, clock: Clock, tools: Tools) -> tuple[Store, Wakeups]:
     if settings.database_url.startswith("memory:"):
+        from heimdex.adapters.memory_ledger import MemoryLedger  # noqa: PLC0415 - who has a database needs none of it
+        from heimdex.adapters.memory_store import MemoryStore  # noqa: PLC0415 - as above
+
         local = LocalWakeups()
         return MemoryLedger(MemoryStore(clock), tools=tools, wakeups=local), local
     # Here, so that memory alone loads neither SQLAlchemy nor a driver.

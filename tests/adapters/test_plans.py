@@ -1,5 +1,6 @@
 """What the hot statements look at on PostgreSQL: their batch, however long the queue, whatever the statistics say."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from datetime import timedelta
@@ -16,7 +17,7 @@ from heimdex.domain.job import Job
 from heimdex.domain.new_job import NewJob
 from heimdex.domain.outcomes import Cancel, Fail, Outcome, Progress, Succeed
 from heimdex.domain.results import Ending, Report
-from heimdex.domain.scope import System, Tenant
+from heimdex.domain.scope import Scope, System, Tenant
 from heimdex.service_layer.ports import UnitOfWork
 from tests.sql_stores import PostgresHarness, admin_connection
 
@@ -86,14 +87,14 @@ def claim_batch(uow: UnitOfWork) -> list[Job]:
     return uow.jobs.claim_due(worker=UUID(int=9), types={"t"}, lease=LEASE, limit=BATCH)
 
 
-def most_looked_at(store: PostgresHarness, act: Callable[[UnitOfWork], object]) -> int:
+def most_looked_at(store: PostgresHarness, act: Callable[[UnitOfWork], object], scope: Scope = WORKER) -> int:
     """Return the most rows that one step of the last statement of an act looks at; what it did is taken back."""
     sent: list[tuple[str, Any]] = []
 
     def keep(*context: object) -> None:
         sent.append((str(context[2]), context[3]))
 
-    with store.unit_of_work(WORKER) as uow:
+    with store.unit_of_work(scope) as uow:
         event.listen(store.store.database.engine, "before_cursor_execute", keep)
         act(uow)
         event.remove(store.store.database.engine, "before_cursor_execute", keep)
@@ -114,8 +115,35 @@ def looked_at(plan: Mapping[str, Any]) -> Iterator[int]:
         yield from looked_at(cast("Mapping[str, Any]", part))
 
 
-def test_a_claim_looks_at_the_jobs_that_it_takes(store: PostgresHarness) -> None:
-    assert most_looked_at(store, claim_batch) <= 2 * BATCH
+def most_looked_at_by_function(store: PostgresHarness, name: str, *arguments: object) -> int:
+    """As `most_looked_at`, of the query that a function of the schema returns, with the function's settings."""
+    with closing(admin_connection(store.url)) as admin, admin.cursor() as cursor:
+        cursor.execute(
+            "SELECT prosrc, proargnames, proconfig, oidvectortypes(proargtypes) FROM pg_proc WHERE proname = %s", [name]
+        )
+        [(source, names, settings, types)] = cursor.fetchall()
+        query = source.partition("RETURN QUERY")[2].rpartition("END")[0]
+        for place, parameter in enumerate(names[: len(arguments)], 1):
+            query = re.sub(rf"\b{parameter}\b", f"${place}", query)
+        cursor.execute("BEGIN")
+        for setting in settings:
+            cursor.execute(f"SET LOCAL {setting}")
+        cursor.execute(f"PREPARE one ({types}) AS {query}")
+        values = ", ".join(["%s"] * len(arguments))
+        cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE one ({values})", arguments)
+        [[[explained]]] = cursor.fetchall()
+        cursor.execute("ROLLBACK; DEALLOCATE one")
+    return max(looked_at(explained["Plan"]))
+
+
+def test_a_claim_of_every_organisation_looks_at_the_jobs_that_it_takes(store: PostgresHarness) -> None:
+    arguments = (["t"], None, BATCH, str(UUID(int=9)), LEASE, "worker", None)
+
+    assert most_looked_at_by_function(store, "heimdex_claim_due_v1", *arguments) <= 2 * BATCH
+
+
+def test_a_claim_of_one_organisation_looks_at_the_jobs_that_it_takes(store: PostgresHarness) -> None:
+    assert most_looked_at(store, claim_batch, TENANT) <= 2 * BATCH
 
 
 def test_a_claim_from_bounds_looks_at_the_jobs_that_it_takes(store: PostgresHarness) -> None:

@@ -122,6 +122,12 @@ def test_jobs_are_created_by_who_may_write(walled_url: str) -> None:
         assert asked(walled_url, f"SELECT has_function_privilege('{role}', {function}, 'EXECUTE')") is may
 
 
+def test_jobs_of_every_organisation_are_claimed_by_workers_alone(walled_url: str) -> None:
+    for role, may in (("heimdex_api", False), ("heimdex_read_only", False), ("heimdex_worker", True)):
+        function = "'heimdex_claim_due_v1'::regproc::oid"
+        assert asked(walled_url, f"SELECT has_function_privilege('{role}', {function}, 'EXECUTE')") is may
+
+
 def test_histories_are_removed_by_workers_alone(walled_url: str) -> None:
     for role, may in (("heimdex_api", False), ("heimdex_read_only", False), ("heimdex_worker", True)):
         question = f"SELECT has_function_privilege('{role}', 'heimdex_remove_histories(uuid[])', 'EXECUTE')"

@@ -7,7 +7,7 @@ import pytest
 from attrs import frozen
 
 from heimdex.domain.transitions import Status
-from heimdex.entrypoints.cli import output
+from heimdex.entrypoints.cli import output, tables
 from heimdex.entrypoints.cli.reporting import plain
 
 HOSTILE = "a\x1b[31mred\x1b[0m\r\t\x00\x07\u202egnp.exe\udcff[bold]not bold[/bold]"
@@ -44,7 +44,7 @@ def test_what_could_move_colour_or_hide_is_escaped(text: str, shown: str) -> Non
 
 
 def test_a_table_shows_hostile_text_as_text(capsys: pytest.CaptureFixture[str]) -> None:
-    output.print_table(["name"], [(HOSTILE,)])
+    tables.print_table(["name"], [(HOSTILE,)])
 
     shown = capsys.readouterr().out
     assert not any(control in shown for control in "\x1b\r\t\x00\x07\u202e")
@@ -52,14 +52,14 @@ def test_a_table_shows_hostile_text_as_text(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_pairs_show_hostile_text_as_text(capsys: pytest.CaptureFixture[str]) -> None:
-    output.print_pairs({"payload": {"name": HOSTILE}, HOSTILE: HOSTILE})
+    tables.print_pairs({"payload": {"name": HOSTILE}, HOSTILE: HOSTILE})
 
     shown = capsys.readouterr().out
     assert not any(control in shown for control in "\x1b\r\t\x00\x07\u202e")
 
 
 def test_the_lines_of_a_traceback_stay_in_their_column(capsys: pytest.CaptureFixture[str]) -> None:
-    output.print_table(["seq", "detail"], [(1, "first\nsecond")])
+    tables.print_table(["seq", "detail"], [(1, "first\nsecond")])
 
     assert capsys.readouterr().out.splitlines()[2].rstrip() == "     second"
 
@@ -90,7 +90,7 @@ def test_a_document_that_cannot_be_read_is_its_text() -> None:
 
 
 def test_a_table_fits_the_terminal(capsys: pytest.CaptureFixture[str], terminal: None) -> None:
-    output.print_table(["id", "text"], [("x" * 36, "word " * 50)], whole=["id"])
+    tables.print_table(["id", "text"], [("x" * 36, "word " * 50)], whole=["id"])
 
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
@@ -103,7 +103,7 @@ def test_what_does_not_fit_is_left_out_the_last_spare_column_first(
 ) -> None:
     row = ("x" * 36, "y" * 20, "z" * 20, "w" * 20)
 
-    output.print_table(["id", "one", "two", "three"], [row], whole=["id"], spare=["one", "two", "three"])
+    tables.print_table(["id", "one", "two", "three"], [row], whole=["id"], spare=["one", "two", "three"])
 
     assert capsys.readouterr().out.split() == ["id", "one", "two", row[0], row[1], row[2]]
 
@@ -125,7 +125,7 @@ def test_a_column_to_be_copied_stays_whole_before_any_other(
 ) -> None:
     _make_wide(monkeypatch, columns)
 
-    output.print_table(["id", "status", "type"], [("x" * 36, "queued", "y" * 50)], whole=["id", "status"], copied="id")
+    tables.print_table(["id", "status", "type"], [("x" * 36, "queued", "y" * 50)], whole=["id", "status"], copied="id")
 
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= columns
@@ -138,8 +138,8 @@ def test_what_is_wider_than_the_terminal_alone_is_folded_and_never_cut(
 ) -> None:
     _make_wide(monkeypatch, 20)
 
-    output.print_table(["id", "status"], [("x" * 36, "queued")], whole=["id", "status"], copied="id")
-    output.print_table(["time", "status"], [("y" * 15, "queued")], whole=["time", "status"])
+    tables.print_table(["id", "status"], [("x" * 36, "queued")], whole=["id", "status"], copied="id")
+    tables.print_table(["time", "status"], [("y" * 15, "queued")], whole=["time", "status"])
 
     written = capsys.readouterr().out
     assert (written.count("x"), written.count("y")) == (36, 15)
@@ -152,7 +152,7 @@ def _make_wide(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
 
 
 def test_where_nobody_looks_a_row_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
-    output.print_table(["id", "text"], [("x", "word " * 500)])
+    tables.print_table(["id", "text"], [("x", "word " * 500)])
 
     assert len(capsys.readouterr().out.splitlines()) == 2
 

@@ -1,10 +1,14 @@
 """What a fresh interpreter has loaded once a part of Heimdex is imported. import-linter sees only the source."""
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from heimdex.adapters.schema import Schema
 
 _IMPORT_ALL_BELOW = """
 import importlib, json, pkgutil, sys
@@ -22,13 +26,20 @@ package = types.ModuleType("heimdex")
 package.__path__ = list(find_spec("heimdex").submodule_search_locations)
 sys.modules["heimdex"] = package
 """
+_WORK = """
+import json, sys
+from heimdex.entrypoints.cli.app import run
+assert run(["worker", "--drain"]) == 0
+print(json.dumps(sorted(sys.modules)))
+"""
 _IMPORT_ONE = "import json, sys; import heimdex; print(json.dumps(sorted(sys.modules)))"
 
 FRAMEWORKS = {"alembic", "dramatiq", "fastapi", "psycopg2", "pydantic", "rich", "sqlalchemy", "sqlite3", "typer"}
 
 
-def _loaded(code: str, *packages: str) -> set[str]:
-    run = subprocess.run([sys.executable, "-c", code, *packages], capture_output=True, text=True, check=False)
+def _loaded(code: str, *packages: str, **variables: str) -> set[str]:
+    command = [sys.executable, "-c", code, *packages]
+    run = subprocess.run(command, env={**os.environ, **variables}, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     return set(json.loads(run.stdout))
 
@@ -51,3 +62,12 @@ def test_importing_heimdex_loads_no_adapter_and_no_extra() -> None:
 
     assert {name for name in loaded if name.startswith(("heimdex.adapters", "heimdex.entrypoints"))} == set()
     assert loaded & {"alembic", "imagesize", "puremagic", "rich", "typer"} == set()
+
+
+def test_a_worker_loads_nothing_that_only_people_drive_jobs_or_migrations_need(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    Schema(url).upgrade()
+
+    loaded = _loaded(_WORK, HEIMDEX_DATABASE_URL=url, HEIMDEX_JOBS="tests.entrypoints.tasks:jobs")
+
+    assert loaded & {"alembic", "imagesize", "puremagic", "rich", "heimdex.adapters.memory_store"} == set()

@@ -16,7 +16,8 @@ import attrs
 from attrs import define, field, frozen
 from rich.progress import Progress
 
-from heimdex.entrypoints.cli.output import print_json, print_line, print_pairs, progress
+from heimdex.entrypoints.cli.output import print_json, print_line
+from heimdex.entrypoints.cli.tables import print_pairs, progress
 from tests.postgres_server import PostgresUnavailable
 from tests.trials.ledger import Ledger, scratch_ledger
 from tests.trials.processes import EndedByItself

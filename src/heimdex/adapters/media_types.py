@@ -4,11 +4,12 @@ import codecs
 import re
 from io import BytesIO
 from mimetypes import MimeTypes
-
-import imagesize
-import puremagic
+from typing import TYPE_CHECKING
 
 from heimdex.service_layer import ports
+
+if TYPE_CHECKING:
+    import puremagic
 
 EMPTY = "inode/x-empty"
 UNKNOWN = "application/octet-stream"
@@ -63,6 +64,8 @@ class ContentMediaTypes(ports.MediaTypes):
         # the orientation of a HEIF file. So both sides are as stored, not as turned for a viewer.
         if head.startswith(b"P"):
             head = head[:_LOOKED_AT]
+        import imagesize  # noqa: PLC0415 - it loads much, and every worker knows the drive jobs, whether it has any or not
+
         width, height = imagesize.get(BytesIO(head), exif_rotation=False)
         if not (1 <= width <= _LONGEST_SIDE and 1 <= height <= _LONGEST_SIDE):
             return None
@@ -104,8 +107,10 @@ def _binary(uri: str, head: bytes) -> str:
     return _NAMED_TODAY.get(media_type, media_type)
 
 
-def _matches(head: bytes) -> list[puremagic.PureMagicWithConfidence]:
+def _matches(head: bytes) -> "list[puremagic.PureMagicWithConfidence]":
     """Return the formats that a head may be of, longest match first."""
+    import puremagic  # noqa: PLC0415 - as imagesize
+
     if head[4:8] == b"ftyp":
         # Many formats share this box, and its length before it says nothing; puremagic takes some lengths for MPEG-4.
         head = bytes(4) + head[4:]

@@ -19,7 +19,7 @@ from heimdex.adapters.job_repository import SqlAlchemyJobRepository
 from heimdex.adapters.job_verbs import Change, check_held
 from heimdex.adapters.made_late import MadeLate
 from heimdex.adapters.plain_success import first_endings, in_order, is_plain_success, succeeded
-from heimdex.adapters.postgres_claim import bound_parameters, claim_statement, claimed
+from heimdex.adapters.postgres_claim import bound_parameters, claim_of_all, claim_statement, claimed
 from heimdex.adapters.postgres_connection import ask
 from heimdex.adapters.postgres_create import CREATE_ONE, Birth
 from heimdex.adapters.postgres_create_many import Births, create_many_statement
@@ -48,16 +48,17 @@ class PostgresJobRepository(SqlAlchemyJobRepository):
             "lease": lease,
             "actor": self._scope.actor,
             "source": self._scope.source,
+            "queues": None if queues is None else sorted(queues),
         } | self._organisation_parameter()
-        if queues is not None:
-            parameters["queues"] = sorted(queues)
         bounds = self._bounds.bounds
         look = bounds.look((parameters.get("org_id"), frozenset(types), None if queues is None else frozenset(queues)))
         if not look.from_start:
             parameters |= bound_parameters(look.ranges, bounds.lag)
-        statement = claim_statement(
-            of_tenant=isinstance(self._scope, Tenant), of_queues=queues is not None, from_start=look.from_start
-        )
+        of_tenant, of_queues = isinstance(self._scope, Tenant), queues is not None
+        if look.from_start and not of_tenant:
+            statement = claim_of_all()
+        else:
+            statement = claim_statement(of_tenant=of_tenant, of_queues=of_queues, from_start=look.from_start)
         jobs, seen = claimed(self._rows(statement, parameters), worker, limit)
         self._bounds.saw(look, seen)
         return jobs

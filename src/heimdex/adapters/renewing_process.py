@@ -13,9 +13,13 @@ import struct
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any, Protocol, TypeAlias
 
-Held: TypeAlias = tuple[bytes, int]
+# Its own, since loading `typing` would take a sixth of the memory of this process at rest.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+Held = tuple[bytes, int]
 """A job's id and its `lease_seq`."""
 
 # A slot of the table, in words of eight bytes. The worker writes the hold, until when to renew it, since when it is
@@ -37,28 +41,20 @@ _AT_ONCE = 500
 _STDIN = 0
 
 
-class Database(Protocol):
-    def renew(self, holds: Sequence[Held]) -> set[Held]:
-        """Renew leases, given in the order of ids; return the holds that were in force."""
-
-    def drop(self) -> None:
-        """Give up the connection. The next renewal makes another."""
-
-
-class Postgres(Database):
-    def __init__(self, path: str, connect: dict[str, Any], statement: str, lease: float) -> None:
+class Postgres:
+    def __init__(self, path: str, connect: "dict[str, Any]", statement: str, lease: float) -> None:
         sys.path.append(path)
-        import psycopg2  # noqa: PLC0415 - it is found only now, and not needed for the other kind
-
-        self._psycopg2 = psycopg2
         self._connect = connect
         self._statement = statement
         self._lease = lease
         self._connection: Any = None
 
     def renew(self, holds: Sequence[Held]) -> set[Held]:
+        """Renew leases, given in the order of ids; return the holds that were in force."""
         if self._connection is None:
-            self._connection = self._psycopg2.connect(**self._connect)
+            import psycopg2  # noqa: PLC0415 - most leases end before they are due, and it is the larger part of all
+
+            self._connection = psycopg2.connect(**self._connect)
             # What is sent at once is one transaction, in one round trip.
             self._connection.autocommit = True
         ids, numbers = [job_id.hex() for job_id, _ in holds], [lease_seq for _, lease_seq in holds]
@@ -67,16 +63,14 @@ class Postgres(Database):
             return {(bytes.fromhex(job_id.replace("-", "")), lease_seq) for job_id, lease_seq in cursor.fetchall()}
 
     def drop(self) -> None:
+        """Give up the connection. The next renewal makes another."""
         if self._connection is not None:
             self._connection.close()
         self._connection = None
 
 
-class Sqlite(Database):
-    def __init__(self, connect: dict[str, Any], statement: str, lease: float) -> None:
-        import sqlite3  # noqa: PLC0415 - not needed for the other kind
-
-        self._sqlite3 = sqlite3
+class Sqlite:
+    def __init__(self, connect: "dict[str, Any]", statement: str, lease: float) -> None:
         self._connect = connect
         self._statement = statement
         self._lease = lease
@@ -84,7 +78,9 @@ class Sqlite(Database):
 
     def renew(self, holds: Sequence[Held]) -> set[Held]:
         if self._connection is None:
-            self._connection = self._sqlite3.connect(**self._connect, isolation_level=None)
+            import sqlite3  # noqa: PLC0415 - as above
+
+            self._connection = sqlite3.connect(**self._connect, isolation_level=None)
             self._connection.execute("PRAGMA synchronous=FULL")
         kept = set()
         # Each statement reads the time when it runs, so after the wait for the lock.
@@ -132,7 +128,7 @@ class Table:
             TICKET.pack_into(self._memory, ticket_at, ticket)
 
 
-def renew(database: Database, table: Table, worker: int) -> None:
+def renew(database: Postgres | Sqlite, table: Table, worker: int) -> None:
     due = table.due(time.monotonic())
     for first in range(0, len(due), _AT_ONCE):
         some = due[first : first + _AT_ONCE]

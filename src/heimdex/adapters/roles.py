@@ -42,6 +42,7 @@ _FUNCTIONS: Mapping[str, Sequence[str]] = MappingProxyType(
         "heimdex_now": (API, WORKER, READ_ONLY),
         "heimdex_remove_histories": (WORKER,),
         "heimdex_create_job_v1": (API, WORKER),
+        "heimdex_claim_due_v1": (WORKER,),
     }
 )
 _DUTIES: Mapping[Duty, Sequence[str]] = MappingProxyType(

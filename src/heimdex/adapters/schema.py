@@ -19,7 +19,7 @@ from heimdex.service_layer import ports
 from heimdex.service_layer.ports import Duty, RolesMade, SchemaState
 
 VERSION_TABLE = "heimdex_version"
-HEAD = "0003"
+HEAD = "0004"
 """The last of our revisions. Said here, since a worker that only looks need not load Alembic, which takes 9 MB."""
 
 

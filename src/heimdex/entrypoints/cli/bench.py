@@ -41,11 +41,11 @@ def bench(
     knows. When the bench ends, even by Ctrl-C, they are erased, with their
     histories; what stays is one line on record, as after each `org erase`.
     """
-    from heimdex.entrypoints.cli import benching, output
+    from heimdex.entrypoints.cli import benching, output, tables
 
     asked = Asked(json=json, org=org, database_url=database_url, debug=debug)
     wanted = benching.Wanted(jobs=jobs, workers=workers, batch=batch, keep=keep)
-    with output.progress() as bars:
+    with tables.progress() as bars:
         benched = benching.bench(asked, wanted, bars)
     if json:
         output.print_json(_as_document(benched))
@@ -65,9 +65,9 @@ def _as_document(benched: "Benched") -> dict[str, object]:
 
 
 def _print(benched: "Benched") -> None:
-    from heimdex.entrypoints.cli import output
+    from heimdex.entrypoints.cli import output, tables
 
-    output.print_pairs(
+    tables.print_pairs(
         {
             "database": benched.database_url,
             "worker processes": benched.workers,
@@ -75,7 +75,7 @@ def _print(benched: "Benched") -> None:
         }
     )
     output.print_line("")
-    output.print_table(
+    tables.print_table(
         ["", "jobs", "seconds", "a second"],
         [(one.what, f"{one.jobs:,}", f"{one.seconds:.2f}", f"{one.per_second:,.0f}") for one in benched.figures],
         right=["jobs", "seconds", "a second"],

@@ -13,7 +13,7 @@ from heimdex.domain.job import Job
 from heimdex.domain.job_filter import JobFilter
 from heimdex.domain.scope import Scope
 from heimdex.domain.transitions import CANCELABLE, RETRIABLE, Status
-from heimdex.entrypoints.cli import output
+from heimdex.entrypoints.cli import output, tables
 from heimdex.entrypoints.cli.confirming import agrees, check_can_ask
 from heimdex.entrypoints.cli.errors import REFUSED
 from heimdex.entrypoints.cli.opening import application, scope_of
@@ -88,7 +88,7 @@ def _change_many(verb: Verb, asked: Asked, chosen: Chosen, reason: str) -> None:
         if not chosen.yes and not agrees(f"This will {verb.name} {counted:,} jobs. Go on?"):
             typer.echo("Nothing was changed.", err=True)
             raise typer.Exit(REFUSED)
-        with output.working(f"{verb.name}: {counted:,} jobs"):
+        with tables.working(f"{verb.name}: {counted:,} jobs"):
             changed = heimdex.handle(verb.many(scope=scope, which=chosen.which, reason=reason))
     _print(asked, counted=counted, changed=changed)
 
@@ -101,4 +101,4 @@ def _print(asked: Asked, *, counted: int, changed: int) -> None:
     if asked.json:
         output.print_json({"counted": counted, "changed": changed})
     else:
-        output.print_pairs({"counted": f"{counted:,}", "changed": f"{changed:,}"})
+        tables.print_pairs({"counted": f"{counted:,}", "changed": f"{changed:,}"})

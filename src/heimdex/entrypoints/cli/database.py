@@ -21,7 +21,7 @@ def upgrade(
     debug: Debug = False,
 ) -> None:
     """Bring the schema to the newest revision, or to the one given. Does nothing where it is there already."""
-    from heimdex.entrypoints.cli import output
+    from heimdex.entrypoints.cli import output, tables
     from heimdex.entrypoints.cli.opening import application
 
     with application(Asked(json=json, org=org, database_url=database_url, debug=debug)) as heimdex:
@@ -31,13 +31,13 @@ def upgrade(
     if json:
         output.print_json(answer)
     else:
-        output.print_pairs(answer)
+        tables.print_pairs(answer)
 
 
 @app.command()
 def current(*, org: Org = None, database_url: DatabaseUrl = None, json: AsJson = False, debug: Debug = False) -> None:
     """Show the database's revision, and the one that this Heimdex needs."""
-    from heimdex.entrypoints.cli import output
+    from heimdex.entrypoints.cli import output, tables
     from heimdex.entrypoints.cli.opening import application
 
     with application(Asked(json=json, org=org, database_url=database_url, debug=debug)) as heimdex:
@@ -46,14 +46,14 @@ def current(*, org: Org = None, database_url: DatabaseUrl = None, json: AsJson =
     if json:
         output.print_json(answer)
     else:
-        output.print_pairs(answer)
+        tables.print_pairs(answer)
 
 
 @app.command()
 def check(*, org: Org = None, database_url: DatabaseUrl = None, json: AsJson = False, debug: Debug = False) -> None:
     """Find out whether the database has the schema that this Heimdex needs; exits with 1 if not."""
     from heimdex.domain.errors import SchemaMismatch, SchemaMissing
-    from heimdex.entrypoints.cli import output
+    from heimdex.entrypoints.cli import output, tables
     from heimdex.entrypoints.cli.opening import application
 
     problem = None
@@ -67,7 +67,7 @@ def check(*, org: Org = None, database_url: DatabaseUrl = None, json: AsJson = F
     if json:
         output.print_json(answer)
     else:
-        output.print_pairs(answer)
+        tables.print_pairs(answer)
     if problem is not None:
         raise typer.Exit(FOUND_SOMETHING)
 
@@ -91,7 +91,7 @@ def make_roles(
     To be run after `heimdex db upgrade`, by the owner of the tables, who may make
     roles. PostgreSQL alone has them.
     """
-    from heimdex.entrypoints.cli import output
+    from heimdex.entrypoints.cli import output, tables
     from heimdex.entrypoints.cli.opening import application
 
     with application(Asked(json=json, org=org, database_url=database_url, debug=debug)) as heimdex:
@@ -100,7 +100,7 @@ def make_roles(
     if json:
         output.print_json(answer)
         return
-    output.print_pairs(
+    tables.print_pairs(
         {
             "new roles": ", ".join(made.roles) or "none: they were there",
             "tables": ", ".join(made.tables),

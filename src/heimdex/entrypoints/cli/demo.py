@@ -42,13 +42,13 @@ def demo(
     The server of --postgres is gone when the demo ends, with its data, but it
     writes as safely as one that stays: what the demo says of speed holds there.
     """
-    from heimdex.entrypoints.cli import demo_report, demonstration, output
+    from heimdex.entrypoints.cli import demo_report, demonstration, output, tables
 
     asked = Asked(json=json, org=org, database_url=database_url, debug=debug)
     if postgres and (database_url or check or keep):
         raise Misuse("--postgres is a database of its own, and not kept: without --database-url, --check and --keep.")
     database = demonstration.database(database_url, postgres=postgres, keep=keep)
-    with output.progress() as bars, output.kept_apart(asked):
+    with tables.progress() as bars, output.kept_apart(asked):
         if check is None:
             shown = demonstration.demonstrate(asked, path, database, all_files=all_files, bars=bars)
         else:

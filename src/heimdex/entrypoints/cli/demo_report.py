@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from attrs import asdict
 
 from heimdex.domain.job import Job
-from heimdex.entrypoints.cli import output
+from heimdex.entrypoints.cli import output, tables
 from heimdex.entrypoints.cli.demonstration import Shown, Work
 from heimdex.entrypoints.cli.ingesting import outcome
 from heimdex.service_layer.drive_check import DriveCheck
@@ -44,12 +44,12 @@ def as_document(shown: Shown) -> dict[str, object]:
 
 
 def print_report(shown: Shown) -> None:
-    output.print_pairs(_pairs(shown))
+    tables.print_pairs(_pairs(shown))
     _print_assets(shown.check.assets)
     findings = (*shown.check.lost, *shown.check.broken)
     if findings:
         output.print_line("")
-        output.print_table(["what is wrong", "with"], [(f.problem, f.subject) for f in findings[:_FINDINGS]])
+        tables.print_table(["what is wrong", "with"], [(f.problem, f.subject) for f in findings[:_FINDINGS]])
     if len(findings) > _FINDINGS:
         output.print_line(f"and {len(findings) - _FINDINGS:,} more")
 
@@ -61,7 +61,7 @@ def _print_assets(assets: Counter[str]) -> None:
         rows.append(("others", others))
     if rows:
         output.print_line("")
-        output.print_table(["assets", "media type"], [(f"{count:,}", name) for name, count in rows], right=["assets"])
+        tables.print_table(["assets", "media type"], [(f"{count:,}", name) for name, count in rows], right=["assets"])
 
 
 def _pairs(shown: Shown) -> dict[str, str]:

@@ -30,7 +30,7 @@ def ingest(
 
     A file that has not changed since it was ingested is not ingested again.
     """
-    from heimdex.entrypoints.cli import ingesting, output
+    from heimdex.entrypoints.cli import ingesting, output, tables
 
     asked = Asked(json=json, org=org, database_url=database_url, debug=debug)
     if not run:
@@ -46,7 +46,7 @@ def ingest(
         output.print_json(summary)
     else:
         # There is one, and its outcome is in the summary already.
-        output.print_pairs({name: value for name, value in summary.items() if name != "ingests"})
+        tables.print_pairs({name: value for name, value in summary.items() if name != "ingests"})
         if summary["failed_before"]:
             output.print_line(
                 "To read files that failed before:"

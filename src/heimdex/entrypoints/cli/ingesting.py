@@ -14,7 +14,7 @@ from heimdex.domain.job_filter import JobFilter
 from heimdex.domain.new_job import NewJob
 from heimdex.domain.scope import Tenant
 from heimdex.domain.transitions import Status
-from heimdex.entrypoints.cli import output
+from heimdex.entrypoints.cli import tables
 from heimdex.entrypoints.cli.draining import UNFINISHED, Draining, quick, unfinished
 from heimdex.entrypoints.cli.opening import check_kept, opened, scope_of, settings_of
 from heimdex.entrypoints.cli.options import Asked
@@ -48,7 +48,7 @@ def start_and_run(asked: Asked, path: str, *, limit: int | None, exclude: Collec
         if not settings.kept:
             heimdex.schema.upgrade()
         job = create_ingest(heimdex, scope, uri_of(path), limit=limit, exclude=exclude)
-        with output.progress() as bars:
+        with tables.progress() as bars:
             watch = _Watch(job, bars)
             drain(Draining(heimdex, heimdex.worker(), scope, watch.is_done))
         with heimdex.views(scope) as views:

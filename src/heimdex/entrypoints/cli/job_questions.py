@@ -21,7 +21,7 @@ def show_statistics(
     *, org: Org = None, database_url: DatabaseUrl = None, json: AsJson = False, debug: Debug = False
 ) -> None:
     """Count jobs by status and by type, and name the queued types that no living worker runs."""
-    from heimdex.entrypoints.cli import output
+    from heimdex.entrypoints.cli import output, tables
     from heimdex.entrypoints.cli.opening import application, scope_of
 
     asked = Asked(json=json, org=org, database_url=database_url, debug=debug)
@@ -31,14 +31,14 @@ def show_statistics(
         output.print_json(output.document(statistics))
         return
     counts = {str(status): f"{count:,}" for status, count in statistics.by_status.items()}
-    output.print_pairs(counts | {"without a worker": ", ".join(statistics.unserved_types) or "no type"})
+    tables.print_pairs(counts | {"without a worker": ", ".join(statistics.unserved_types) or "no type"})
     if statistics.by_type:
         output.print_line("")
         rows = [
             (type, *(f"{counts.get(status, 0):,}" for status in Status))
             for type, counts in sorted(statistics.by_type.items())
         ]
-        output.print_table(["type", *Status], rows, whole=list(Status), right=list(Status))
+        tables.print_table(["type", *Status], rows, whole=list(Status), right=list(Status))
 
 
 @app.command("why")
@@ -46,7 +46,7 @@ def explain_waiting(
     job_id: JobId, *, org: Org = None, database_url: DatabaseUrl = None, json: AsJson = False, debug: Debug = False
 ) -> None:
     """Say why a job is not running: everything that it waits for, one a line."""
-    from heimdex.entrypoints.cli import output
+    from heimdex.entrypoints.cli import output, tables
     from heimdex.entrypoints.cli.opening import application
 
     with application(Asked(json=json, org=org, database_url=database_url, debug=debug)) as heimdex:
@@ -55,7 +55,7 @@ def explain_waiting(
         output.print_json({"job_id": job_id, "blockers": [output.document(blocker) for blocker in blockers]})
     elif blockers:
         rows = [(blocker.kind, blocker.until, blocker.text) for blocker in blockers]
-        output.print_table(["blocker", "until", "why"], rows, whole=["blocker", "until"])
+        tables.print_table(["blocker", "until", "why"], rows, whole=["blocker", "until"])
     else:
         output.print_line("nothing: the next free slot takes it")
 

@@ -38,7 +38,7 @@ def list_jobs(
     debug: Debug = False,
 ) -> None:
     """List jobs, newest first."""
-    from heimdex.entrypoints.cli import output
+    from heimdex.entrypoints.cli import output, tables
     from heimdex.entrypoints.cli.opening import application, scope_of
 
     asked = Asked(json=json, org=org, database_url=database_url, debug=debug)
@@ -48,7 +48,7 @@ def list_jobs(
     if json:
         output.print_json({"jobs": [output.document(job) for job in page.jobs], "next_after": page.next_after})
         return
-    output.print_table(
+    tables.print_table(
         ["id", "status", "type", "try", "queue", "created"],
         [
             (job.id, job.status, job.type, f"{job.attempt}/{job.max_attempts}", job.queue, job.created_at)
@@ -68,7 +68,7 @@ def show_job(
 ) -> None:
     """Show a job with its payload, its result and what it recorded."""
     from heimdex.domain.errors import JobNotFound
-    from heimdex.entrypoints.cli import output
+    from heimdex.entrypoints.cli import output, tables
     from heimdex.entrypoints.cli.opening import application, scope_of
 
     asked = Asked(json=json, org=org, database_url=database_url, debug=debug)
@@ -82,7 +82,7 @@ def show_job(
     if json:
         output.print_json(answer)
     else:
-        output.print_pairs({name: value for name, value in answer.items() if value is not None})
+        tables.print_pairs({name: value for name, value in answer.items() if value is not None})
 
 
 @app.command("history")
@@ -91,7 +91,7 @@ def show_history(
 ) -> None:
     """Show every event of a job, the first one first."""
     from heimdex.domain.errors import JobNotFound
-    from heimdex.entrypoints.cli import output
+    from heimdex.entrypoints.cli import output, tables
     from heimdex.entrypoints.cli.opening import application, scope_of
 
     asked = Asked(json=json, org=org, database_url=database_url, debug=debug)
@@ -102,7 +102,7 @@ def show_history(
     if json:
         output.print_json({"job_id": job_id, "events": [output.document(event) for event in events]})
         return
-    output.print_table(
+    tables.print_table(
         ["seq", "time", "trigger", "status", "actor", "detail"],
         [(event.seq, event.ts, event.trigger, event.next_status, event.actor, _said(event)) for event in events],
         whole=["seq", "time", "trigger", "status"],

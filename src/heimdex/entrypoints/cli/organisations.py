@@ -28,7 +28,7 @@ def erase(
     """
     from heimdex.domain.commands import EraseOrg
     from heimdex.domain.job_filter import JobFilter
-    from heimdex.entrypoints.cli import output
+    from heimdex.entrypoints.cli import output, tables
     from heimdex.entrypoints.cli.confirming import check_can_ask, types_again
     from heimdex.entrypoints.cli.opening import application, every_organisation, scope_for
 
@@ -44,9 +44,9 @@ def erase(
                 typer.echo("Nothing was deleted.", err=True)
                 raise typer.Exit(REFUSED)
         scope = every_organisation(source, "an organisation is erased as a whole")
-        with output.working("erasing"):
+        with tables.working("erasing"):
             removed = heimdex.handle(EraseOrg(scope=scope, org_id=org_id, reason=reason))
     if json:
         output.print_json({"org_id": org_id, "removed": output.document(removed)})
     else:
-        output.print_pairs({name: f"{count:,}" for name, count in output.document(removed).items()})
+        tables.print_pairs({name: f"{count:,}" for name, count in output.document(removed).items()})

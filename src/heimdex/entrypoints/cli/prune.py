@@ -46,7 +46,7 @@ def prune(
     To be run regularly, once a day for instance. Says what it has deleted.
     """
     from heimdex.domain.commands import Prune
-    from heimdex.entrypoints.cli import output
+    from heimdex.entrypoints.cli import output, tables
     from heimdex.entrypoints.cli.opening import application, every_organisation
 
     retention = Retention(
@@ -55,10 +55,10 @@ def prune(
     scope = every_organisation("heimdex prune", "old jobs of every organisation are pruned")
     with (
         application(Asked(json=json, org=org, database_url=database_url, debug=debug)) as heimdex,
-        output.working("pruning"),
+        tables.working("pruning"),
     ):
         removed = heimdex.handle(Prune(scope=scope, retention=retention))
     if json:
         output.print_json({"removed": output.document(removed)})
     else:
-        output.print_pairs({name: f"{count:,}" for name, count in output.document(removed).items()})
+        tables.print_pairs({name: f"{count:,}" for name, count in output.document(removed).items()})

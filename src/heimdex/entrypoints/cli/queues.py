@@ -81,7 +81,7 @@ def list_queues(
     debug: Debug = False,
 ) -> None:
     """List the queues in which jobs wait or run, and the paused ones."""
-    from heimdex.entrypoints.cli import output
+    from heimdex.entrypoints.cli import output, tables
     from heimdex.entrypoints.cli.opening import application
 
     with application(Asked(json=json, org=org, database_url=database_url, debug=debug)) as heimdex:
@@ -96,7 +96,7 @@ def list_queues(
             ]
         )
         return
-    output.print_table(
+    tables.print_table(
         ["queue", "queued", "running", "paused"],
         [
             (queue.queue, f"{queue.queued:,}", f"{queue.running:,}", "\n".join(map(_said, queue.paused)))

@@ -13,7 +13,7 @@ def show_settings(
 ) -> None:
     """Show every setting: its variable, its value here (without passwords) and what it is about."""
     from heimdex.config import variables
-    from heimdex.entrypoints.cli import output
+    from heimdex.entrypoints.cli import output, tables
     from heimdex.entrypoints.cli.opening import settings_of
 
     settings = settings_of(Asked(json=json, org=org, database_url=database_url, debug=debug))
@@ -24,7 +24,7 @@ def show_settings(
     if json:
         output.print_json(rows)
     else:
-        output.print_table(
+        tables.print_table(
             ["variable", "value", "about"],
             [(row["variable"], row["value"], row["about"]) for row in rows],
             whole=["variable"],

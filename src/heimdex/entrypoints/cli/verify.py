@@ -32,7 +32,7 @@ def verify(
     (HEIMDEX_ORG is not used).
     """
     from heimdex.domain.job_filter import JobFilter
-    from heimdex.entrypoints.cli import output
+    from heimdex.entrypoints.cli import output, tables
     from heimdex.entrypoints.cli.opening import application, every_organisation, scope_of
     from heimdex.service_layer.verifying import verify as verified
 
@@ -40,7 +40,7 @@ def verify(
     with application(Asked(json=json, org=org, database_url=database_url, debug=debug)) as heimdex:
         everybody = every_organisation(source, "the whole ledger is verified")
         scope = everybody if org is None else scope_of(heimdex.settings, source)
-        with heimdex.views(scope) as views, output.progress() as bars:
+        with heimdex.views(scope) as views, tables.progress() as bars:
             bar = bars.add_task("verifying", total=views.count(JobFilter()))
             report = verified(views, limit=limit, tell=lambda number: bars.advance(bar, number))
     if json:
@@ -67,7 +67,7 @@ def _as_document(report: "Verification") -> dict[str, object]:
 
 
 def _print(report: "Verification", *, whose: str) -> None:
-    from heimdex.entrypoints.cli import output
+    from heimdex.entrypoints.cli import output, tables
 
     counts = {
         "jobs": report.jobs,
@@ -76,7 +76,7 @@ def _print(report: "Verification", *, whose: str) -> None:
         "organisations": len(report.organisations),
         "broken": report.broken,
     }
-    output.print_pairs({name: f"{count:,}" for name, count in counts.items()})
+    tables.print_pairs({name: f"{count:,}" for name, count in counts.items()})
     output.print_line("")
     if report.sound and not report.jobs and not report.events:
         output.print_line(f"There is nothing to verify: {whose} has neither a job nor a history.")
@@ -84,14 +84,14 @@ def _print(report: "Verification", *, whose: str) -> None:
     if report.sound:
         output.print_line("The ledger is sound: every history is legal, has no gap and leads to its row.")
         return
-    output.print_table(
+    tables.print_table(
         ["findings", "rule"],
         [(f"{count:,}", rule) for rule, count in report.rules.most_common()],
         right=["findings"],
     )
     if report.findings:
         output.print_line("")
-        output.print_table(
+        tables.print_table(
             ["job", "event", "rule", "what"],
             [(finding.job_id, _event(finding), finding.rule, finding.text) for finding in report.findings],
             whole=["job", "event", "rule"],

@@ -59,7 +59,7 @@ def list_workers(
     *, org: Org = None, database_url: DatabaseUrl = None, json: AsJson = False, debug: Debug = False
 ) -> None:
     """List the workers on record, latest seen first. They work for every organisation."""
-    from heimdex.entrypoints.cli import output
+    from heimdex.entrypoints.cli import output, tables
     from heimdex.entrypoints.cli.opening import application, every_organisation
 
     scope = every_organisation("heimdex worker list", "workers work for every organisation")
@@ -69,7 +69,7 @@ def list_workers(
     if json:
         output.print_json([output.document(worker) for worker in workers])
         return
-    output.print_table(
+    tables.print_table(
         ["name", "seen", "queues", "types", "started", "id"],
         [
             (
