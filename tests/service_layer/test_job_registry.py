@@ -153,6 +153,16 @@ def test_an_instance_and_its_whole_document_are_the_same_request() -> None:
     assert (instance.payload_json, instance.fingerprint) == (document.payload_json, document.fingerprint)
 
 
+@attrs.frozen
+class TallThumbnail(Thumbnail):
+    height: int = 200
+
+
+def test_a_field_that_only_a_subclass_has_is_refused_and_not_left_out() -> None:
+    with pytest.raises(InvalidPayload, match=r"\$.height: unknown field"):
+        thumbnails().specify(NewJob("video.thumbnail", TallThumbnail("a")))
+
+
 @pytest.mark.parametrize(
     ("payload", "path"),
     [
