@@ -25,8 +25,11 @@ from tests.sql_stores import SqlHarness
 
 OURS = Tenant(UUID(int=1), actor="a")
 LEASE = timedelta(seconds=30)
-# A condition, or a column that is inserted: what its values are the guard sees to.
-_HELD_TEXT = re.compile(r"\borg_id = (CAST\(:org_id|\?)|^INSERT INTO \w+ \([^)]*\borg_id\b[^)]*\) VALUES \(")
+# A condition, a column that is inserted, or the function that inserts, whose first parameter is the organisation: what
+# its values are the guard sees to, and `ask` for the function.
+_HELD_TEXT = re.compile(
+    r"\borg_id = (CAST\(:org_id|\?)|^INSERT INTO \w+ \([^)]*\borg_id\b[^)]*\) VALUES \(|^SELECT heimdex_create_job_v1\("
+)
 # Workers belong to no organisation.
 OF_NOBODY = {worker_table}
 
