@@ -49,7 +49,8 @@ def test_ctrl_c_ends_a_demo_quietly_and_leaves_nothing_behind(tmp_path: Path) ->
     files, temporary = tmp_path / "files", tmp_path / "tmp"
     for folder in (files, temporary):
         folder.mkdir()
-    for number in range(500):
+    # So many that it is still at work when the signal comes, on a busy machine too.
+    for number in range(5_000):
         (files / str(number)).write_text(str(number))
     demo = subprocess.Popen(
         [*COMMAND, "demo", str(files)],
