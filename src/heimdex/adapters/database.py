@@ -172,7 +172,11 @@ class Database(ABC):
         """Return a connection of a scope, on which each statement is a transaction."""
         ready = self._ready(scope, Mode.ALONE)
         connection = self._connect()
-        ready(connection)
+        try:
+            ready(connection)
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     @abstractmethod

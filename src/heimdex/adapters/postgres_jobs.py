@@ -115,9 +115,11 @@ class PostgresJobRepository(SqlAlchemyJobRepository):
         connection = self._database.connect_alone(self._scope)
         try:
             time: str | None = ask(connection, CREATE_ONE, self._scope, org_id, *values)
-        except ConnectionLost as error:
+        except BaseException as error:
             # Nobody knows where it was put, if it was.
             self._bounds.resumed()
+            if not isinstance(error, ConnectionLost):
+                raise
             raise CommitOutcomeUnknown(
                 f"the connection was lost during a create that commits ({error.detail}); look whether the row is there"
             ) from error

@@ -253,26 +253,27 @@ class Exchange:
 
     def _ask_for_jobs(self, room: int, now: float, bus: MessageBus) -> Callable[[], None]:
         """Claim, and return what is to be done in the loop. Touches nothing that the loop may change."""
-        batch = self._claim_command(ClaimJobs, room)
+        draft = Draft()
         try:
-            bus.handle(batch)
+            bus.handle(self._claim_command(ClaimJobs, room, draft))
         except OF_ONE_ROW as error:
             return self._ask_one_by_one(room, now, error, bus)
         except Exception as error:  # noqa: BLE001 - it is raised in the loop
-            return partial(self._fail, batch.draft, now, error)
-        return partial(self._answer, batch.draft, now)
+            return partial(self._fail, draft, now, error)
+        return partial(self._answer, draft, now)
 
     def _ask_one_by_one(self, room: int, now: float, cause: HeimdexError, bus: MessageBus) -> Callable[[], None]:
-        one_by_one = self._claim_command(ClaimOneByOne, room)
+        draft = Draft()
         try:
-            answer = bus.handle(one_by_one)
+            answer = bus.handle(self._claim_command(ClaimOneByOne, room, draft))
         except Exception as error:  # noqa: BLE001 - as above
-            return partial(self._fail, one_by_one.draft, now, error)
-        return partial(self._answer, one_by_one.draft, now, passed_over=(answer, cause))
+            return partial(self._fail, draft, now, error)
+        return partial(self._answer, draft, now, passed_over=(answer, cause))
 
-    def _claim_command(self, command: type[Claiming], room: int) -> Claiming:
+    def _claim_command(self, command: type[Claiming], room: int, draft: Draft) -> Claiming:
         return command(
             scope=self._scope,
+            draft=draft,
             worker=self._worker_id,
             types=self._jobs.types,
             lease=self._settings.lease,

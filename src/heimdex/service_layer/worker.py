@@ -38,6 +38,7 @@ _AT_ONCE = timedelta(0)
 _TROUBLE_SECONDS = 1.0
 # What could not be written so long after the grace is left to the reaper of another worker.
 _LAST_SECONDS = 2.0
+_UNANSWERED = "a claim was not answered; if it has taken jobs, their leases will run out"
 
 
 @frozen
@@ -330,12 +331,13 @@ class Worker:
 
     def _leave(self) -> None:
         """Give back what is held, as well as it can be done."""
+        self._await_claim()
         # The error that ends this worker is the one to be told.
         with suppress(Exception):
-            self._await_claim()
+            # First, since it may bring jobs.
+            self._exchange.settle()
         self._runs.stop()
         try:
-            self._exchange.settle()
             self._exchange.report()
             self._exchange.finish()
         except Exception:  # noqa: BLE001 - the error that ends this worker is the one to be told
@@ -346,7 +348,10 @@ class Worker:
         while self._exchange.claiming and (left := until - self._now()) > 0:
             message = self._tools.inbox.get(timedelta(seconds=left))
             if message is not None:
-                message()
+                with suppress(Exception):
+                    message()
+        if self._exchange.claiming:
+            self._log.error(_UNANSWERED)
 
     def _room(self) -> int:
         """Return how many jobs to claim now. Beside a suspect, none: it runs alone."""
@@ -377,7 +382,7 @@ class Worker:
             if self._now() < self._stop_at + _LAST_SECONDS:
                 return
             if self._exchange.claiming:
-                self._log.error("a claim was not answered; if it has taken jobs, their leases will run out")
+                self._log.error(_UNANSWERED)
             if self._exchange.unsettled:
                 unwritten = self._runs.unwritten
                 self._log.error("%d ends and reports could not be written; their leases will run out", unwritten)
