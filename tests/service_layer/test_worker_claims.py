@@ -156,6 +156,7 @@ def test_an_error_that_nobody_foresaw_ends_the_worker_and_gives_back_what_it_hol
         worker.pass_time(1)
 
     assert ledger.counts() == {Status.QUEUED: 1}
+    assert worker.worker.stopped
 
 
 def test_with_nothing_held_the_loop_claims(ledger: HandLedger, claims: HandRunner) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import cast
 
+from heimdex.adapters.job_verbs import check_held
 from heimdex.domain.job import Job, copied
 from heimdex.domain.outcomes import Succeed
 from heimdex.domain.results import Ending
@@ -31,9 +32,14 @@ def is_plain_success(ending: Ending) -> bool:
 
 
 def first_endings(endings: Sequence[Ending]) -> dict[int, Ending]:
-    """Return the first ending of each job by its place: of several the first counts."""
+    """Return the first ending of each job by its place: of several the first counts.
+
+    Raises:
+        InvalidInput: one is of a job that nobody holds.
+    """
     places: dict[int, int] = {}
     for place, ending in enumerate(endings):
+        check_held(ending.job)
         places.setdefault(vars(ending.job)["id"].int, place)
     return {place: endings[place] for place in places.values()}
 

@@ -16,7 +16,7 @@ from sqlalchemy import TextClause
 
 from heimdex.adapters.claim_bounds import NOBODY
 from heimdex.adapters.job_repository import SqlAlchemyJobRepository
-from heimdex.adapters.job_verbs import Change, check_held
+from heimdex.adapters.job_verbs import Change
 from heimdex.adapters.made_late import MadeLate
 from heimdex.adapters.plain_success import first_endings, in_order, is_plain_success, succeeded
 from heimdex.adapters.postgres_claim import bound_parameters, claim_of_all, claim_statement, claimed
@@ -115,14 +115,15 @@ class PostgresJobRepository(SqlAlchemyJobRepository):
         connection = self._database.connect_alone(self._scope)
         try:
             time: str | None = ask(connection, CREATE_ONE, self._scope, org_id, *values)
-        except BaseException as error:
-            # Nobody knows where it was put, if it was.
+        except ConnectionLost as error:
             self._bounds.resumed()
-            if not isinstance(error, ConnectionLost):
-                raise
             raise CommitOutcomeUnknown(
                 f"the connection was lost during a create that commits ({error.detail}); look whether the row is there"
             ) from error
+        except BaseException:
+            # Nobody knows where it was put, if it was.
+            self._bounds.resumed()
+            raise
         finally:
             connection.close()
         self.write_seconds = monotonic() - began
@@ -131,8 +132,6 @@ class PostgresJobRepository(SqlAlchemyJobRepository):
     def finish(self, endings: Sequence[Ending]) -> Written:
         # Written where nothing has moved since the claim: one statement for plain successes, one for what else is
         # decided on the jobs as their claims returned them. The others are locked, read and decided, or refused.
-        for ending in endings:
-            check_held(ending.job)
         firsts = first_endings(endings)
         succeeded_at = self._succeed({place: one for place, one in firsts.items() if is_plain_success(one)})
         if endings and len(succeeded_at) == len(endings):

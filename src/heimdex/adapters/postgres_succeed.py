@@ -19,7 +19,8 @@ from heimdex.domain.results import Ending
 from heimdex.domain.scope import Scope
 from heimdex.domain.transitions import Status, Trigger
 
-# Row by row in the order of ids, as every write of several rows goes: OFFSET 0 keeps the planner from joining them.
+# Row by row in the order of ids, as each statement that writes several rows goes: OFFSET 0 keeps the planner from
+# joining them. What is no plain success is written by another statement, so that a batch with both has two such orders.
 # By its place a row is found at once. One that somebody else has written meanwhile is not told by its place in every
 # release of PostgreSQL, so the version is compared again.
 _SUCCEED = f"""

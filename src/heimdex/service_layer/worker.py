@@ -342,6 +342,7 @@ class Worker:
             self._exchange.finish()
         except Exception:  # noqa: BLE001 - the error that ends this worker is the one to be told
             self._log.exception("%d ends could not be written; their leases will run out", len(self._runs.endings))
+        self.stopped = True
 
     def _await_claim(self) -> None:
         until = self._now() + _LAST_SECONDS
