@@ -23,6 +23,16 @@ def test_short_jobs_are_claimed_ahead_once_half_of_them_have_ended() -> None:
     assert [pace(0.099).room(held, 0) for held in (0, 9, 10, 11, 19)] == [20, 11, 10, 0, 0]
 
 
+def test_two_claims_share_the_room_but_each_may_fill_the_slots() -> None:
+    short, long = Pace(slots=4, most=100, claims=2), Pace(slots=4, most=100, claims=2)
+    for _ in range(100):
+        short.observe(0.0)
+        long.observe(60.0)
+
+    assert [short.room(held, 0) for held in (0, 30, 50, 51)] == [50, 50, 50, 0]
+    assert [long.room(held, 0) for held in range(5)] == [4, 3, 2, 1, 0]
+
+
 def test_jobs_that_take_no_time_are_claimed_up_to_the_batch() -> None:
     assert [pace(0.0).room(0, busy) for busy in (0, 1, 3)] == [100, 99, 97]
 

@@ -58,10 +58,52 @@ def test_the_loop_writes_ends_while_a_claim_is_under_way(
     assert ledger.job(second).status is Status.SUCCEEDED
 
 
-def test_there_is_one_claim_at_a_time(worker: HandWorker, claims: HandRunner) -> None:
+def test_a_claim_that_may_find_nothing_has_no_other_behind_it(worker: HandWorker, claims: HandRunner) -> None:
     worker.pass_time(5)
 
     assert len(claims.waiting) == 1
+
+
+def test_while_claims_bring_all_they_ask_for_one_waits_behind_another(ledger: HandLedger, claims: HandRunner) -> None:
+    ledger.create_many([NewJob("nothing")] * 100)
+    worker = HandWorker(ledger, slots=1, claims=claims, settings=WorkerSettings(batch=8, poll=HOUR))
+    waiting, running = set(), set()
+    while ledger.counts() != {Status.SUCCEEDED: 100}:
+        worker.step()
+        waiting.add(len(claims.waiting))
+        running.add(ledger.counts().get(Status.RUNNING, 0))
+        if claims.waiting:
+            claims.run_next()
+        worker.runner.run_all()
+
+    assert waiting == {0, 1, 2}
+    assert max(running) <= 8
+
+
+def test_both_of_two_claims_are_waited_for_and_given_back(ledger: HandLedger, claims: HandRunner) -> None:
+    ledger.create_many([NewJob("nothing")] * 100)
+    worker = HandWorker(ledger, slots=1, claims=claims, settings=WorkerSettings(batch=8, poll=HOUR))
+    while len(claims.waiting) < 2:
+        worker.step()
+        worker.runner.run_all()
+        if len(claims.waiting) == 1:
+            claims.run_next()
+    worker.stop()
+    worker.step()
+    claims.run_all()
+    worker.run_until_stopped()
+
+    assert set(ledger.counts()) == {Status.SUCCEEDED, Status.QUEUED}
+
+
+def test_a_lease_counts_from_when_its_claim_begins(ledger: HandLedger, worker: HandWorker, claims: HandRunner) -> None:
+    worker.pass_time(2)
+    job_id = ledger.create("nothing")
+    claims.run_next()
+    worker.step()
+    [run] = [run for run in worker.worker._runs.held.values() if run.job.id == job_id]
+
+    assert run.lease_ends == worker.clock.monotonic() + WorkerSettings().lease.total_seconds()
 
 
 def test_a_wake_up_during_a_claim_asks_again(ledger: HandLedger, worker: HandWorker, claims: HandRunner) -> None:

@@ -17,8 +17,8 @@ from heimdex.bootstrap import Application, bootstrap
 from heimdex.config import Settings
 from heimdex.service_layer.ports import Duty
 
-CONCURRENCY = 4
-BATCH = 500
+CONCURRENCY = 1
+BATCH = 1_000
 TENANT = Tenant(UUID(int=1), actor="bench")
 LOGIN = "heimdex_bench"
 """Who connects where row-level security is on: neither superuser nor owner."""

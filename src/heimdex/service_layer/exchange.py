@@ -1,6 +1,7 @@
 """What a worker tells the ledger and asks of it, and when: each part is one command, and what fails stays due."""
 
 import logging
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import TypeAlias, TypeVar
@@ -50,7 +51,8 @@ _CANCEL_SECONDS = 1.0
 class Exchange:
     """Every method but `due_at`, `hold_off` and `sign_off` may raise DatabaseError.
 
-    `hungry` is whether there may be work to claim before the next poll.
+    `hungry` is whether there may be work to claim before the next poll, `asked` how many jobs may come by claims that
+    are not answered.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Exchange:
         clock: Clock,
         runs: Runs,
         claimer: Claimer,
+        claims_at_once: int,
     ) -> None:
         self.hungry = True
         self._worker_id = worker_id
@@ -74,6 +77,7 @@ class Exchange:
         self._clock = clock
         self._runs = runs
         self._claimer = claimer
+        self._claims_at_once = claims_at_once
         self._scope = System(
             actor=name, reason="a worker runs jobs of every organisation", source=f"worker {worker_id}"
         )
@@ -89,16 +93,22 @@ class Exchange:
         self._complaints = Timer(_COMPLAINT_SECONDS, now)
         # Commands whose commit has an unknown outcome: what each would have written, and what to do if it was.
         self._doubts: list[tuple[Draft, Callable[[], None]]] = []
-        # Whether a claim has been asked for and not been answered, and what the last one failed with.
-        self.claiming = False
+        self.asked = 0
+        # Claims that have been asked for and not been answered, and what the last one failed with.
+        self._claims = 0
         self._failure: Exception | None = None
-        # Whether the last claim has found anything.
-        self._found = False
+        # Whether the last claim has found anything, and whether all that it asked for.
+        self._found = self._filled = False
 
     @property
     def unsettled(self) -> bool:
         """Whether something is not yet written, or not known to be."""
         return bool(self._doubts) or self._runs.unwritten > 0
+
+    @property
+    def claiming(self) -> bool:
+        """Whether a claim has not been answered."""
+        return self._claims > 0
 
     @property
     def idle(self) -> bool:
@@ -107,15 +117,19 @@ class Exchange:
 
     def due_at(self, now: float, room: int) -> float:
         """Return when there is something to do for the database, with so much room for jobs."""
-        may_claim = room > 0 and not self.claiming
-        if self.unsettled or self._failure is not None or (may_claim and self.hungry):
+        if self.unsettled or self._failure is not None:
             return now
         due_at = [self._renewal.due_at, self._sweep.due_at]
-        if may_claim:
-            due_at.append(self._poll.due_at)
+        if room > 0:
+            due_at.append(self._claim_due_at(now))
         if self._runs.held:
             due_at += [self._reporting.due_at, self._cancels.due_at]
         return min(due_at)
+
+    def _claim_due_at(self, now: float) -> float:
+        if self._claims:
+            return now if self._filled and self._claims < self._claims_at_once else math.inf
+        return now if self.hungry else self._poll.due_at
 
     def hold_off(self, until: float) -> None:
         """Leave expired leases alone: whoever holds them could not say so while the database was away."""
@@ -208,16 +222,18 @@ class Exchange:
             self._sweep.restart(now)
 
     def claim(self, room: int) -> None:
-        """Ask for jobs unless that has been done and not been answered.
+        """Ask for jobs, and once more while the answer is awaited if there are likely to be more.
 
         Raises:
             Exception: what the last claim failed with, or this one where it is answered at once.
         """
         now = self._clock.monotonic()
-        if self._failure is None and room and not self.claiming and (self.hungry or self._poll.is_due(now)):
+        if self._failure is None and room and self._claim_due_at(now) <= now:
             # A wake-up from here on is of something that this claim may not see.
-            self.claiming, self.hungry = True, False
-            self._claimer(partial(self._ask_for_jobs, room, now))
+            self.hungry = False
+            self._claims += 1
+            self.asked += room
+            self._claimer(partial(self._ask_for_jobs, room))
         if self._failure is not None:
             failure, self._failure = self._failure, None
             raise failure
@@ -251,24 +267,25 @@ class Exchange:
 
     # Wherever the claimer runs it
 
-    def _ask_for_jobs(self, room: int, now: float, bus: MessageBus) -> Callable[[], None]:
+    def _ask_for_jobs(self, room: int, bus: MessageBus) -> Callable[[], None]:
         """Claim, and return what is to be done in the loop. Touches nothing that the loop may change."""
-        draft = Draft()
+        # Not when it was asked for: it may have waited for another one, and the leases begin now.
+        draft, now = Draft(), self._clock.monotonic()
         try:
             bus.handle(self._claim_command(ClaimJobs, room, draft))
         except OF_ONE_ROW as error:
             return self._ask_one_by_one(room, now, error, bus)
         except Exception as error:  # noqa: BLE001 - it is raised in the loop
-            return partial(self._fail, draft, now, error)
-        return partial(self._answer, draft, now)
+            return partial(self._fail, draft, room, now, error)
+        return partial(self._answer, draft, room, now)
 
     def _ask_one_by_one(self, room: int, now: float, cause: HeimdexError, bus: MessageBus) -> Callable[[], None]:
         draft = Draft()
         try:
             answer = bus.handle(self._claim_command(ClaimOneByOne, room, draft))
         except Exception as error:  # noqa: BLE001 - as above
-            return partial(self._fail, draft, now, error)
-        return partial(self._answer, draft, now, passed_over=(answer, cause))
+            return partial(self._fail, draft, room, now, error)
+        return partial(self._answer, draft, room, now, passed_over=(answer, cause))
 
     def _claim_command(self, command: type[Claiming], room: int, draft: Draft) -> Claiming:
         return command(
@@ -283,18 +300,26 @@ class Exchange:
 
     # In the loop again
 
-    def _answer(self, draft: Draft, now: float, passed_over: tuple[OneByOne, HeimdexError] | None = None) -> None:
-        self.claiming, self._found = False, bool(draft.jobs)
+    def _answer(
+        self, draft: Draft, room: int, now: float, passed_over: tuple[OneByOne, HeimdexError] | None = None
+    ) -> None:
+        self._hear(room)
+        self._found, self._filled = bool(draft.jobs), len(draft.jobs) >= room
         self._take(draft, now)
         if passed_over is not None:
             self._pass_over(*passed_over)
         self.hungry = self.hungry or self._found
         self._poll.restart(now)
 
-    def _fail(self, draft: Draft, now: float, error: Exception) -> None:
-        self.claiming, self.hungry, self._failure = False, True, error
+    def _fail(self, draft: Draft, room: int, now: float, error: Exception) -> None:
+        self._hear(room)
+        self.hungry, self._filled, self._failure = True, False, error
         if isinstance(error, CommitOutcomeUnknown):
             self._doubts.append((draft, partial(self._take, draft, now)))
+
+    def _hear(self, room: int) -> None:
+        self._claims -= 1
+        self.asked -= room
 
     def _take(self, draft: Draft, now: float) -> None:
         # A claim that was in doubt may be older than what the next renewal was reckoned from.

@@ -1,5 +1,6 @@
 """When a worker does what, and how far ahead it claims."""
 
+import math
 from datetime import timedelta
 
 from attrs import define, field, frozen
@@ -52,10 +53,17 @@ class Timer:
 
 @define(eq=False)
 class Pace:
-    """How many jobs a worker holds. `slots` run at a time; `most` is the upper bound."""
+    """How many jobs a worker holds.
+
+    Args:
+        slots: so many run at a time.
+        most: the upper bound.
+        claims: so many claims may be on their way at a time; they share the room.
+    """
 
     slots: int
     most: int
+    claims: int = 1
     _average: float = field(default=SECONDS_AHEAD, init=False)
 
     def observe(self, seconds: float) -> None:
@@ -63,11 +71,16 @@ class Pace:
         self._average += _WEIGHT * (seconds - self._average)
 
     def room(self, held: int, busy: int) -> int:
-        """Return how many jobs to claim beside those `held` for the slots that will be free soon; `busy` ones will not.
+        """Return how many jobs to claim now, for the slots that will be free soon; `busy` ones will not.
 
         While each of these slots has a job, none until half of those held have ended.
+
+        Args:
+            held: so many are held beside those in busy slots, or asked for.
         """
         slots = self.slots - busy
         soon = slots * SECONDS_AHEAD / max(self._average, 1e-6)
         target = int(min(max(slots, soon), self.most - busy))
-        return target - held if held < slots or held <= target // 2 else 0
+        if held >= slots and held > target // 2:
+            return 0
+        return min(target - held, max(slots, math.ceil(target / self.claims)))

@@ -34,6 +34,8 @@ from heimdex.service_layer.runs import STOOD_STILL, STOPPING, WAITED, WAITING_SE
 NO_SLOT_LEFT = 1
 
 _AT_ONCE = timedelta(0)
+# The second waits while the first is answered, so that the ledger need not wait for this loop.
+_CLAIMS_BESIDE = 2
 # After a failure of the database nothing is asked of it for so long.
 _TROUBLE_SECONDS = 1.0
 # What could not be written so long after the grace is left to the reaper of another worker.
@@ -43,7 +45,7 @@ _UNANSWERED = "a claim was not answered; if it has taken jobs, their leases will
 
 @frozen
 class Beside:
-    """Where a worker claims while its loop writes: through a connection of its own, one claim at a time."""
+    """Where a worker claims while its loop writes: through a connection of its own, one claim after the other."""
 
     bus: MessageBus
     runner: Runner
@@ -86,7 +88,8 @@ class Worker:
         self._settings = settings
         self._tools = tools
         self._runs = Runs(settings.lease.total_seconds(), tools.renewer)
-        self._pace = Pace(slots=tools.runner.slots, most=max(settings.batch, tools.runner.slots))
+        claims = 1 if tools.beside is None else _CLAIMS_BESIDE
+        self._pace = Pace(slots=tools.runner.slots, most=max(settings.batch, tools.runner.slots), claims=claims)
         self._exchange = Exchange(
             worker_id=worker_id,
             name=name,
@@ -96,6 +99,7 @@ class Worker:
             clock=tools.clock,
             runs=self._runs,
             claimer=self._ask,
+            claims_at_once=claims,
         )
         # What has returned and not been taken back, and whether the loop has been told that there is some.
         self._returned: deque[tuple[Run, Outcome, float]] = deque()
@@ -359,7 +363,8 @@ class Worker:
         if self._stop_at is not None or self._runs.with_suspect:
             return 0
         busy = self._runs.busy(self._now() - SECONDS_AHEAD)
-        return self._pace.room(len(self._runs.held) + len(self._runs.stuck) - busy, busy)
+        held = len(self._runs.held) + len(self._runs.stuck) + self._exchange.asked
+        return self._pace.room(held - busy, busy)
 
     # Time
 
