@@ -151,7 +151,7 @@ class Settings:
     env: str = _setting("env", default="local", read=_environment, about="local or production")
     jobs: str | None = _setting("jobs", default=None, read=_jobs, about="module:attribute of a JobRegistry")
     concurrency: int = _setting("concurrency", default=4, read=_whole(1, 1_000), about="jobs that run at a time")
-    batch: int = _setting("batch", default=100, read=_whole(1, 1_000), about="jobs claimed or finished at a time")
+    batch: int = _setting("batch", default=100, read=_whole(1, 1_000), about="jobs held or finished at a time")
     lease_seconds: float = _setting(
         "lease_seconds", default=30, read=_seconds(1, 86_400), about="how long a silent worker keeps a job"
     )
