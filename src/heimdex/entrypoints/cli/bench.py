@@ -24,9 +24,7 @@ def bench(
     ] = 1,
     batch: Annotated[
         int | None,
-        typer.Option(
-            help="Jobs held or finished at a time, instead of HEIMDEX_BATCH.", min=1, max=1_000, metavar="N"
-        ),
+        typer.Option(help="Jobs held or finished at a time, instead of HEIMDEX_BATCH.", min=1, max=1_000, metavar="N"),
     ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the jobs and their histories in place.")] = False,
     org: Org = None,
