@@ -10,7 +10,7 @@ from bench.catalogue import Peer
 from bench.figures import percentile
 from bench.places import Places, PostgresPlace, RedisPlace, SqlitePlace
 from bench.processes import PeerFailed, Runner, Workers
-from bench.protocol import pause_after
+from bench.protocol import SHORTEST_PAUSE, pause_after
 
 Place: TypeAlias = PostgresPlace | SqlitePlace | RedisPlace
 
@@ -78,7 +78,14 @@ class Bench:
         return cast("float", answer["jobs"]) / cast("float", answer["seconds"])
 
     def drain(
-        self, peer: Peer, place: Place, jobs: int, workers: int, look: Callable[[Workers], None] = lambda _: None
+        self,
+        peer: Peer,
+        place: Place,
+        jobs: int,
+        workers: int,
+        look: Callable[[Workers], None] = lambda _: None,
+        *,
+        before: int = 0,
     ) -> float:
         """Let workers finish the jobs that are there, and return how many a second.
 
@@ -86,9 +93,10 @@ class Bench:
 
         Args:
             look: called between two looks at the database, and once when all is finished.
+            before: how many other jobs have been finished in this place.
         """
         with self.runner.workers(peer, place.url, workers) as running:
-            finished_at = self._finished_at(peer, place, jobs, running, look)
+            finished_at = self._finished_at(peer, place, jobs, running, look, before=before)
             begun_at = running.first_start()
             look(running)
         if begun_at is None:
@@ -96,23 +104,29 @@ class Bench:
         return jobs / ((finished_at - begun_at) / 1e9)
 
     def _finished_at(
-        self, peer: Peer, place: Place, jobs: int, running: Workers, look: Callable[[Workers], None]
+        self, peer: Peer, place: Place, jobs: int, running: Workers, look: Callable[[Workers], None], *, before: int
     ) -> int:
         deadline = time.monotonic() + self.runner.longest
         while time.monotonic() < deadline:
             asked_at = time.monotonic_ns()
-            unfinished = place.unfinished(jobs)
+            unfinished = place.unfinished(before + jobs)
             if unfinished is None:
                 return cast("int", self.runner.ask(peer, place.url, "watch")["finished_at"])
             if not unfinished:
                 return asked_at
-            pause = pause_after(asked_at)
+            _pause(asked_at, lambda: running.begun() >= jobs)
             running.check()
             look(running)
-            time.sleep(pause)
         raise PeerFailed(
             f"{peer.name}: {jobs} jobs not finished after {self.runner.longest:.0f} s: {self.runner.log_tail()}"
         )
+
+
+def _pause(asked_at: int, all_begun: Callable[[], bool]) -> None:
+    """Wait until it is worth asking again: seldom while jobs are still to begin, and soon when the last one has."""
+    seldom, soon = (time.monotonic() + pause_after(asked_at, times) for times in (10, 1))
+    while (now := time.monotonic()) < seldom and not (now >= soon and all_begun()):
+        time.sleep(SHORTEST_PAUSE)
 
 
 def _create_one(bench: Bench, peer: Peer, jobs: int) -> dict[str, float]:
@@ -180,7 +194,7 @@ def _held_snapshot(bench: Bench, peer: Peer, jobs: int) -> dict[str, float]:
         for number in range(SNAPSHOT_ROUNDS):
             bench.create(peer, place, "create-bulk", jobs, "--start", str(number * jobs))
             place.analyze()
-            rates.append(bench.drain(peer, place, jobs * (number + 1), 1) / (number + 1))
+            rates.append(bench.drain(peer, place, jobs, 1, before=number * jobs))
     bench.samples.setdefault(("held-snapshot", peer.name), []).extend(rates)
     return {"first": rates[0], "last": rates[-1], "kept": rates[-1] / rates[0]}
 

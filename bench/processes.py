@@ -13,6 +13,7 @@ from pathlib import Path
 from attrs import frozen
 
 from bench.catalogue import ROOT, Peer
+from bench.protocol import STARTS
 
 _STOP_SECONDS = 15.0
 
@@ -49,13 +50,13 @@ class Runner:
     @contextmanager
     def workers(self, peer: Peer, url: str, count: int, **variables: str) -> "Iterator[Workers]":
         """Run worker processes for as long as the block lasts."""
-        marks = [self.folder / f"first-start-{number}" for number in range(count)]
+        marks = [self.folder / f"starts-{number}" for number in range(count)]
         running: list[subprocess.Popen[bytes]] = []
         with (self.folder / "worker.log").open("wb") as log:
             try:
                 for mark in marks:
                     mark.unlink(missing_ok=True)
-                    environment = _environment(peer, url, {"BENCH_FIRST_START": str(mark), **variables})
+                    environment = _environment(peer, url, {"BENCH_STARTS": str(mark), **variables})
                     command = [str(peer.interpreter), str(peer.script), "worker"]
                     running.append(
                         subprocess.Popen(  # noqa: S603 - our scripts
@@ -76,7 +77,7 @@ class Runner:
 
 @frozen
 class Workers:
-    """Worker processes that run, and the files in which each writes when its first job began."""
+    """Worker processes that run, and the files in which each writes when its first job began, and how many have."""
 
     peer: Peer
     _runner: Runner
@@ -94,8 +95,15 @@ class Workers:
 
     def first_start(self) -> int | None:
         """Return when the first job function began, in nanoseconds of the monotonic clock; None before that."""
-        begun = [int(mark.read_text(encoding="utf-8")) for mark in self._marks if mark.exists()]
-        return min(begun, default=None)
+        return min((first for first, _ in self._starts() if first), default=None)
+
+    def begun(self) -> int:
+        """Return how many job functions have begun. Threads that write at once may leave it a little low."""
+        return sum(begun for _, begun in self._starts())
+
+    def _starts(self) -> list[tuple[int, int]]:
+        written = [mark.read_bytes() for mark in self._marks if mark.exists()]
+        return [STARTS.unpack(numbers) for numbers in written if len(numbers) == STARTS.size]
 
     def memory(self) -> int:
         """Return what they and all processes below them occupy, in bytes."""

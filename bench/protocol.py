@@ -8,12 +8,14 @@ import asyncio
 import json
 import os
 import socket
+import struct
 import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count, islice
+from mmap import mmap
 from pathlib import Path
 from random import Random
 from typing import Any, Protocol
@@ -72,13 +74,19 @@ def setting(name: str, default: int) -> int:
     return int(os.environ.get(f"BENCH_SET_{name}", default))
 
 
+STARTS = struct.Struct("=QQ")
+"""What a worker process writes of its job functions: when the first one began, and how many have."""
+
+SHORTEST_PAUSE = 0.02
+
+
 def _arrival() -> Callable[[int], None]:
     """Return what a job function calls first, with the `at` of its wish."""
     if answers := os.environ.get("BENCH_ANSWERS"):
         sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         return lambda at: _tell(sender, answers, at)
-    if mark := os.environ.get("BENCH_FIRST_START"):
-        return _FirstStart(Path(mark))
+    if mark := os.environ.get("BENCH_STARTS"):
+        return _Starts(Path(mark))
     return lambda _: None
 
 
@@ -87,20 +95,27 @@ def _tell(sender: socket.socket, answers: str, at: int) -> None:
     sender.sendto(f"{at} {now}".encode(), answers)
 
 
-class _FirstStart:
-    """Writes down when the first job function of this process began; the others cost one comparison."""
+class _Starts:
+    """Writes down when the first job function of this process began and how many have begun since: two numbers."""
 
     def __init__(self, mark: Path) -> None:
         self._mark = mark
-        self._begun = False
+        self._numbers = count(1)
+        self._written: memoryview | None = None
 
     def __call__(self, _: int) -> None:
-        if self._begun:
-            return
-        self._begun = True
-        temporary = self._mark.with_suffix(f".{os.getpid()}")
-        temporary.write_text(str(time.monotonic_ns()), encoding="utf-8")
-        temporary.rename(self._mark)
+        written = self._written or self._open()
+        number = next(self._numbers)
+        if number == 1:
+            written[0] = time.monotonic_ns()
+        written[1] = number
+
+    def _open(self) -> memoryview:
+        # With the first job: a process that runs none must not write here.
+        self._mark.write_bytes(bytes(STARTS.size))
+        with self._mark.open("r+b") as file:
+            self._written = memoryview(mmap(file.fileno(), STARTS.size)).cast("Q")
+        return self._written
 
 
 arrived = _arrival()
@@ -187,9 +202,9 @@ async def _watch(peer: Peer) -> dict[str, object]:
             await asyncio.sleep(pause_after(asked_at))
 
 
-def pause_after(asked_at: int) -> float:
-    """Return how long to wait before asking again: at least 20 ms, and ten times what the question took."""
-    return max(0.02, 10 * (time.monotonic_ns() - asked_at) / 1e9)
+def pause_after(asked_at: int, times: float = 10) -> float:
+    """Return how long to wait before asking again: at least 20 ms, and so many times what the question took."""
+    return max(SHORTEST_PAUSE, times * (time.monotonic_ns() - asked_at) / 1e9)
 
 
 async def _pickup(peer: Peer, count: int) -> list[float]:
