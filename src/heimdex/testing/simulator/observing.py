@@ -75,6 +75,8 @@ class Observer:
     starts: Counter[UUID] = field(factory=Counter, init=False)
     _claims: dict[Hold, UUID | None] = field(factory=dict, init=False)
     _started: set[Hold] = field(factory=set, init=False)
+    # Of the holds that have expired, until when their leases ran.
+    _ran_out: dict[Hold, datetime] = field(factory=dict, init=False)
     _running: Counter[UUID] = field(factory=Counter, init=False)
     _succeeded: set[UUID] = field(factory=set, init=False)
     _rests: Counter[UUID] = field(factory=Counter, init=False)
@@ -128,6 +130,8 @@ class Observer:
             self.reached["a lease expired"] += 1
             if not self.clock_was_set and (before.lease_until is None or before.lease_until > commit.at):
                 self.violate("expired_in_force", f"job {before.id} at {commit.at}, lease until {before.lease_until}")
+            if before.hold is not None and before.lease_until is not None:
+                self._ran_out[before.hold] = before.lease_until
         elif event.trigger in _HOLDERS and _is_ours(event.source) and event.source != f"worker {before.claimed_by}":
             self.violate("written_by_stranger", f"{event} while {before.claimed_by} holds it")
         if before.status is Status.RUNNING and before.cancel_requested_at is not None and event.trigger in _BACK:
@@ -225,7 +229,8 @@ class Observer:
             self.violate("started_without_claim", f"{hold} on worker {worker}")
         if job.id in self._succeeded:
             self.violate("started_after_success", f"{hold}")
-        held_until = row.lease_until if row is not None and row.hold == hold else None
+        # Somebody may have found the lease run out while the worker's clock still believes in it.
+        held_until = row.lease_until if row is not None and row.hold == hold else self._ran_out.get(hold)
         if not self.clock_was_set and (held_until is None or held_until + self.lease_slack < now):
             self.violate("started_without_lease", f"{hold} at {now}, lease until {held_until}")
 
