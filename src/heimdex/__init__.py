@@ -22,8 +22,12 @@ from heimdex.domain.errors import (
     InvalidPayload,
     InvalidSetting,
     JobNotFound,
+    KeysUnavailable,
     LeaseLost,
+    LimitReached,
     NestedUnitOfWork,
+    NotAuthenticated,
+    NotPermitted,
     RoleNotGranted,
     SchemaMismatch,
     SchemaMissing,
@@ -39,7 +43,7 @@ from heimdex.domain.errors import (
 )
 from heimdex.domain.events import JobEvent
 from heimdex.domain.job import Job
-from heimdex.domain.job_filter import JobFilter
+from heimdex.domain.job_filter import JobFilter, PayloadMatch
 from heimdex.domain.new_job import JobLimits, NewJob
 from heimdex.domain.outcomes import Cancel, Fail, Snooze
 from heimdex.domain.results import Created, CreatedBatch, JobWithEvents
@@ -81,11 +85,16 @@ __all__ = [
     "JobNotFound",
     "JobRegistry",
     "JobWithEvents",
+    "KeysUnavailable",
     "LeaseLost",
+    "LimitReached",
     "NestedUnitOfWork",
     "NewAsset",
     "NewJob",
     "NoRetry",
+    "NotAuthenticated",
+    "NotPermitted",
+    "PayloadMatch",
     "RoleNotGranted",
     "SchemaMismatch",
     "SchemaMissing",

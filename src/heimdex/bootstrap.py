@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from random import SystemRandom
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 from uuid import UUID
 
 from attrs import evolve, frozen
@@ -53,6 +53,10 @@ from heimdex.service_layer.ports import (
 )
 from heimdex.service_layer.retry import RetryPolicy, RetryTransient, once
 from heimdex.service_layer.worker import Beside, Worker, WorkerTools
+
+if TYPE_CHECKING:
+    from heimdex.adapters.http_client import HttpClient
+    from heimdex.adapters.http_ledger import HttpLedger
 
 JOBS_GROUP = "heimdex.jobs"
 """The entry-point group through which an installed package offers a JobRegistry, or what returns one."""
@@ -231,6 +235,24 @@ def bootstrap(
         ids=ids,
         wakeups=wakeups,
     )
+
+
+def connect(url: str, token: str | None) -> "HttpClient":
+    """Return a client of the HTTP API at a URL, for the organisation that the token names. Nothing is sent yet.
+
+    Raises:
+        ModuleNotFoundError: the extra `client` is not installed.
+    """
+    from heimdex.adapters.http_client import HttpClient  # noqa: PLC0415 - an extra
+
+    return HttpClient(url, token)
+
+
+def connect_ledger(url: str, token: str | None) -> "HttpLedger":
+    """Return the ledger behind an HTTP API: as `connect`, for commands and questions instead of single calls."""
+    from heimdex.adapters.http_ledger import HttpLedger  # noqa: PLC0415 - as above
+
+    return HttpLedger(connect(url, token))
 
 
 def bound_handlers(start_uow: StartUnitOfWork, start_one_write: StartUnitOfWork | None = None) -> Handlers:

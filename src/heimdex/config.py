@@ -16,6 +16,8 @@ from heimdex.domain.errors import InvalidSetting
 
 PREFIX = "HEIMDEX"
 ENVIRONMENTS = ("local", "production")
+AUTHENTICATIONS = ("dev", "jwks")
+ALGORITHMS = ("RS256", "ES256")
 
 Value = TypeVar("Value")
 
@@ -32,6 +34,13 @@ _JOBS = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 _APPLICATION_NAME = re.compile(r"[ -~]{1,63}")
 _YES, _NO = frozenset({"1", "true", "yes", "on"}), frozenset({"", "0", "false", "no", "off"})
 _MASK = "***"
+_ORIGIN = re.compile(r"https?://[\w.-]+(:\d{1,5})?")
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
+_LONGEST_TEXT = 2_000
+_TOKEN = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+){2}")
+# As many bytes as its digest has: RFC 7518, section 3.2.
+_SHORTEST_SECRET = 32
+_SECRETS = ("api_secret", "api_token", "metrics_token")
 
 
 def _setting(name: str, *, default: object, read: Callable[[str, Any], object], about: str) -> Any:  # noqa: ANN401 - stands where a value of the annotated type will be
@@ -82,10 +91,53 @@ def _org(variable: str, value: str | UUID | None) -> UUID | None:
         raise InvalidSetting(variable, value, "give a UUID, such as 018f3c6e-0000-7000-8000-000000000001") from None
 
 
-def _environment(variable: str, value: str) -> str:
-    if value not in ENVIRONMENTS:
-        raise InvalidSetting(variable, value, f"give one of {', '.join(ENVIRONMENTS)}")
+def _one_of(names: tuple[str, ...]) -> Callable[[str, Any], str]:
+    def read(variable: str, value: str) -> str:
+        if value not in names:
+            raise InvalidSetting(variable, value, f"give one of {', '.join(names)}")
+        return value
+
+    return read
+
+
+def _text(variable: str, value: str | None) -> str | None:
+    if value is not None and not (value.isprintable() and 0 < len(value) <= _LONGEST_TEXT):
+        raise InvalidSetting(variable, value, f"give 1 to {_LONGEST_TEXT} printable characters")
     return value
+
+
+def _token(variable: str, value: str | None) -> str | None:
+    if value is not None and not _TOKEN.fullmatch(value):
+        raise InvalidSetting(variable, _MASK, "give a token, such as `heimdex token` prints")
+    return value
+
+
+def _name(variable: str, value: str) -> str:
+    return _text(variable, value) or ""
+
+
+def _secret(variable: str, value: str | None) -> str | None:
+    if value is not None and len(value.encode()) < _SHORTEST_SECRET:
+        raise InvalidSetting(variable, _MASK, f"give at least {_SHORTEST_SECRET} bytes")
+    return value
+
+
+def _keys_url(variable: str, value: str | None) -> str | None:
+    if value is None:
+        return None
+    scheme, separator, rest = value.partition("://")
+    host = rest.partition("/")[0].rpartition(":")[0] or rest.partition("/")[0]
+    if not separator or scheme not in {"https", "http"} or (scheme == "http" and host not in _LOOPBACK):
+        raise InvalidSetting(variable, masked(value), "give an https:// URL; http:// only on the loopback interface")
+    return value
+
+
+def _origins(variable: str, value: str | tuple[str, ...]) -> tuple[str, ...]:
+    origins = tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+    for origin in origins:
+        if not _ORIGIN.fullmatch(origin):
+            raise InvalidSetting(variable, origin, "give origins such as https://app.example.com, with commas between")
+    return origins
 
 
 def _application_name(variable: str, value: str) -> str:
@@ -148,7 +200,7 @@ class Settings:
         "database_url", default="sqlite:///heimdex.db", read=_database_url, about="where the ledger is"
     )
     org: UUID | None = _setting("org", default=None, read=_org, about="the organisation that commands act for")
-    env: str = _setting("env", default="local", read=_environment, about="local or production")
+    env: str = _setting("env", default="local", read=_one_of(ENVIRONMENTS), about="local or production")
     jobs: str | None = _setting("jobs", default=None, read=_jobs, about="module:attribute of a JobRegistry")
     concurrency: int = _setting("concurrency", default=4, read=_whole(1, 1_000), about="jobs that run at a time")
     batch: int = _setting("batch", default=100, read=_whole(1, 1_000), about="jobs held or finished at a time")
@@ -202,6 +254,46 @@ class Settings:
     retry_longest_seconds: float = _setting(
         "retry_longest_seconds", default=10, read=_seconds(0, 600), about="the longest wait between two tries"
     )
+    api_auth: str = _setting(
+        "api_auth",
+        default="dev",
+        read=_one_of(AUTHENTICATIONS),
+        about="dev: tokens that `heimdex token` makes; jwks: an issuer's",
+    )
+    api_secret: str | None = _setting(
+        "api_secret", default=None, read=_secret, about="what tokens of dev are signed with"
+    )
+    api_issuer: str | None = _setting("api_issuer", default=None, read=_text, about="who must have issued a token")
+    api_audience: str | None = _setting("api_audience", default=None, read=_text, about="for whom a token must be")
+    api_jwks_url: str | None = _setting(
+        "api_jwks_url", default=None, read=_keys_url, about="where the issuer's public keys are"
+    )
+    api_algorithm: str = _setting(
+        "api_algorithm", default="RS256", read=_one_of(ALGORITHMS), about="what the issuer signs with"
+    )
+    api_org_claim: str = _setting(
+        "api_org_claim", default="org_id", read=_name, about="the claim that holds the organisation's UUID"
+    )
+    api_roles_claim: str = _setting(
+        "api_roles_claim", default="roles", read=_name, about="the claim that lists viewer, operator, admin"
+    )
+    api_requests_per_second: int = _setting(
+        "api_requests_per_second", default=100, read=_whole(1, 1_000_000), about="requests of one organisation"
+    )
+    api_queued_jobs: int = _setting(
+        "api_queued_jobs", default=100_000, read=_whole(1, 2**31), about="jobs of one organisation that may wait"
+    )
+    api_body_seconds: float = _setting(
+        "api_body_seconds", default=10, read=_seconds(0.1, 3_600), about="longest wait for the whole of a request"
+    )
+    api_cors_origins: tuple[str, ...] = _setting(
+        "api_cors_origins", default=(), read=_origins, about="origins whose pages may call the API"
+    )
+    api_url: str | None = _setting("api_url", default=None, read=_text, about="the API that commands go to")
+    api_token: str | None = _setting("api_token", default=None, read=_token, about="the token that commands send")
+    metrics_token: str | None = _setting(
+        "metrics_token", default=None, read=_secret, about="the token with which /metrics is read"
+    )
     debug: bool = _setting("debug", default=False, read=_flag, about="tracebacks with errors")
 
     def __repr__(self) -> str:
@@ -227,7 +319,9 @@ class Settings:
 
     def shown(self) -> dict[str, object]:
         """Return every setting by name, fit to be printed: without passwords."""
-        return asdict(cast("Any", self)) | {"database_url": masked(self.database_url)}
+        values: dict[str, object] = asdict(cast("Any", self))
+        hidden = {name: _MASK for name in _SECRETS if values[name] is not None}
+        return values | hidden | {"database_url": masked(self.database_url)}
 
 
 def variables() -> dict[str, str]:

@@ -14,7 +14,7 @@ from sqlalchemy.sql.expression import FromClause
 
 from heimdex.adapters.orm import event_table, job_table, worker_table
 from heimdex.domain.asset import NewAsset
-from heimdex.domain.job_filter import JobFilter
+from heimdex.domain.job_filter import JobFilter, PayloadMatch
 from heimdex.domain.new_job import NewJob
 from heimdex.domain.outcomes import Fail, Progress, Snooze
 from heimdex.domain.results import Ending, Report
@@ -22,6 +22,7 @@ from heimdex.domain.scope import Tenant
 from heimdex.domain.transitions import Status
 from heimdex.service_layer.ports import UnitOfWork, Views
 from tests.sql_stores import SqlHarness
+from tests.stores import START
 
 OURS = Tenant(UUID(int=1), actor="a")
 LEASE = timedelta(seconds=30)
@@ -139,12 +140,18 @@ def use_everything(uow: UnitOfWork) -> None:
     uow.assets.of_job(held.id)
 
 
+SEARCH = JobFilter(type="t", created_from=START, created_before=START + LEASE, payload=PayloadMatch(("at",), "x"))
+
+
 def ask_everything(views: Views) -> None:
     views.statistics()
     views.page(JobFilter(type="t"), after=UUID(int=2**127))
+    views.page(SEARCH)
+    views.count(SEARCH)
     [job_id, *_] = views.history_ids(after=UUID(int=1))
     views.find(job_id)
     views.history(job_id)
+    views.events_after({job_id: 0})
     views.assets([job_id])
     views.refusals(job_id)
 

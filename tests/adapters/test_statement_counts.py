@@ -76,6 +76,7 @@ VIEWING: dict[str, tuple[int, Callable[[Views, UUID], object]]] = {
     "Views.find": (1, lambda views, job_id: views.find(job_id)),
     "Views.history": (1, lambda views, job_id: views.history(job_id)),
     "Views.histories": (1, lambda views, _: views.histories(FIVE)),
+    "Views.events_after": (1, lambda views, _: views.events_after(dict.fromkeys(FIVE, 0))),
     "Views.history_ids": (1, lambda views, _: views.history_ids()),
     # The rows, and the histories.
     "Views.ledger": (2, lambda views, _: [*views.ledger()]),

@@ -141,6 +141,7 @@ IN_VIEWS: dict[str, Callable[[Views, Foreign], object]] = {
     "Views.erasures": lambda views, _: views.erasures(),
     "Views.find": lambda views, their: views.find(their.held.id),
     "Views.history": lambda views, their: views.history(their.held.id),
+    "Views.events_after": lambda views, their: views.events_after({their.held.id: 0, their.waiting.id: 0}),
     "Views.histories": lambda views, their: views.histories([their.held.id, their.waiting.id]),
     "Views.history_ids": lambda views, _: views.history_ids(),
     "Views.ledger": lambda views, _: [*views.ledger()],

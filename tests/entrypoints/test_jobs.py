@@ -3,12 +3,13 @@
 import json
 import sqlite3
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
 
 from heimdex.bootstrap import Application
+from heimdex.domain.job_filter import JobFilter
 from heimdex.domain.outcomes import Fail
 from heimdex.domain.results import Ending
 from heimdex.domain.scope import System
@@ -100,6 +101,55 @@ def test_children_are_listed_by_their_parent(here: Heimdex, create: Create) -> N
     answer = json.loads(here("job", "list", "--parent", parent, "--json").out)
 
     assert [job["id"] for job in answer["jobs"]] == [str(child)]
+
+
+DAYS = ["--created-from", "2026-01-01T00:00:00Z", "--created-before", "2026-02-01T00:00:00Z"]
+
+
+def test_jobs_are_listed_by_when_they_were_created(here: Heimdex, create: Create, application: Application) -> None:
+    _, second, third = create(), create(), create()
+    with application.views(System(actor="test", reason="a test")) as views:
+        times = [job.created_at.isoformat() for job in views.page(JobFilter()).jobs][::-1]
+
+    answer = json.loads(here("job", "list", "--created-from", times[1], "--json").out)
+    middle = json.loads(here("job", "list", "--created-from", times[1], "--created-before", times[2], "--json").out)
+
+    assert [job["id"] for job in answer["jobs"]] == [str(third), str(second)]
+    assert [job["id"] for job in middle["jobs"]] == [str(second)]
+
+
+def test_jobs_are_listed_by_a_value_in_their_payload(here: Heimdex, create: Create) -> None:
+    now = datetime.now(UTC)
+    wanted = create(payload={"customer": {"id": 42, "name": "a=b"}})
+    create(payload={"customer": {"id": 43, "name": "a"}})
+    within = [
+        *["--type", "video.cut", "--created-from", now - timedelta(days=1)],
+        *["--created-before", now + timedelta(days=1), "--json"],
+    ]
+
+    for payload in ("customer.id=42", 'customer.name="a=b"'):
+        answer = json.loads(here("job", "list", "--payload", payload, *within).out)
+        assert [job["id"] for job in answer["jobs"]] == [str(wanted)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--payload", "a=1"], "type: None is not accepted; name the type"),
+        (["--payload", "a=1", "--type", "t"], "give created_from and created_before to search payloads"),
+        (["--payload", "a=b", "--type", "t", *DAYS], "--payload: 'a=b' is not accepted; give a path and its value as"),
+        (["--payload", "a", "--type", "t", *DAYS], "--payload: 'a' is not accepted; give a path and its value as JSON"),
+        (["--payload", "0=1", "--type", "t", *DAYS], "payload path: '0' is not accepted; give names"),
+        (["--payload", "a=[]", "--type", "t", *DAYS], "payload value: [] is not accepted; give a string"),
+        (["--created-from", "2026-01-01"], "--created-from: '2026-01-01' is not accepted; give a date and a time with"),
+        (["--created-before", "soon"], "--created-before: 'soon' is not accepted; give a date and a time with"),
+    ],
+)
+def test_a_choice_that_is_none_says_what_is_accepted(here: Heimdex, arguments: list[str], said: str) -> None:
+    ran = here("job", "list", *arguments)
+
+    assert (ran.code, ran.out) == (2, "")
+    assert said in ran.err
 
 
 def test_an_empty_list_is_an_answer(here: Heimdex) -> None:

@@ -185,6 +185,9 @@ class LossyViews(Views):
     def histories(self, job_ids: Collection[UUID]) -> Mapping[UUID, tuple[JobEvent, ...]]:
         return {job_id: self.history(job_id) for job_id in job_ids}
 
+    def events_after(self, seen: Mapping[UUID, int], *, limit: int = MAX_LISTED) -> Mapping[UUID, tuple[JobEvent, ...]]:
+        return {job_id: tuple(e for e in self.history(job_id) if e.seq > seq)[:limit] for job_id, seq in seen.items()}
+
     def history_ids(self, *, after: UUID | None = None, limit: int = MAX_LISTED) -> list[UUID]:
         return sorted(job_id for job_id in self.events if after is None or job_id > after)[:limit]
 

@@ -21,7 +21,7 @@ from heimdex.domain.scope import Scope, System
 from heimdex.domain.transitions import Status
 from heimdex.domain.waiting import MOST_AHEAD, Blocker, Surroundings, blockers, blockers_of_other, queued_by
 from heimdex.domain.worker import WorkerRecord
-from heimdex.service_layer.ports import MAX_LISTED, WORKER_ALIVE_FOR, Page, Recorded, Statistics, Views
+from heimdex.service_layer.ports import MAX_FOLLOWED, MAX_LISTED, WORKER_ALIVE_FOR, Page, Recorded, Statistics, Views
 
 
 @contextmanager
@@ -112,6 +112,17 @@ class MemoryViews(Views):
         check_whole("number of job ids", len(job_ids), 0, MAX_LISTED)
         with self._rows() as rows:
             return {job_id: self._history(rows, job_id) for job_id in job_ids}
+
+    def events_after(self, seen: Mapping[UUID, int], *, limit: int = MAX_LISTED) -> Mapping[UUID, tuple[JobEvent, ...]]:
+        check_whole("number of job ids", len(seen), 0, MAX_FOLLOWED)
+        left = check_whole("limit", limit, 1, MAX_LISTED)
+        found: dict[UUID, tuple[JobEvent, ...]] = dict.fromkeys(seen, ())
+        with self._rows() as rows:
+            for job_id in sorted(seen):
+                following = tuple(event for event in self._history(rows, job_id) if event.seq > seen[job_id])[:left]
+                found[job_id] = following
+                left -= len(following)
+        return found
 
     def history_ids(self, *, after: UUID | None = None, limit: int = MAX_LISTED) -> list[UUID]:
         check_whole("limit", limit, 0, MAX_LISTED)

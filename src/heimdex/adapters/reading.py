@@ -5,11 +5,11 @@ from itertools import groupby
 from typing import Any, TypeVar
 from uuid import UUID
 
-from attrs import asdict
-from sqlalchemy import Select, Table, Uuid, literal, select
+from sqlalchemy import Select, Table, Uuid, and_, literal, or_, select
 from sqlalchemy.orm import Session
 
 from heimdex.adapters.orm import EVERY_ORGANISATION, asset_table, event_table, job_table, pause_table
+from heimdex.adapters.payload_search import has
 from heimdex.adapters.scoping import scoped
 from heimdex.domain.asset import Asset
 from heimdex.domain.events import JobEvent
@@ -18,7 +18,7 @@ from heimdex.domain.job_filter import JobFilter
 from heimdex.domain.rules import check_whole
 from heimdex.domain.scope import Scope
 from heimdex.domain.transitions import Status
-from heimdex.service_layer.ports import MAX_LISTED
+from heimdex.service_layer.ports import MAX_FOLLOWED, MAX_LISTED
 
 Row = TypeVar("Row")
 
@@ -53,6 +53,20 @@ def load_histories(session: Session, job_ids: Collection[UUID], scope: Scope) ->
     return by_job(load(session, statement, scope, event_table), job_ids)
 
 
+def load_events_after(
+    session: Session, seen: Mapping[UUID, int], limit: int, scope: Scope
+) -> Mapping[UUID, tuple[JobEvent, ...]]:
+    """Return of each job the events above a `seq`, in one statement that looks each job up by the primary key."""
+    check_whole("number of job ids", len(seen), 0, MAX_FOLLOWED)
+    check_whole("limit", limit, 1, MAX_LISTED)
+    if not seen:
+        return {}
+    columns = event_table.c
+    following = or_(*(and_(columns.job_id == job_id, columns.seq > seq) for job_id, seq in seen.items()))
+    statement = select(JobEvent).where(following).order_by(columns.job_id, columns.seq).limit(limit)
+    return by_job(load(session, statement, scope, event_table), seen)
+
+
 def load_assets(session: Session, job_ids: Collection[UUID], scope: Scope) -> Mapping[UUID, tuple[Asset, ...]]:
     """Return each job's assets in the order of their uris, in one statement."""
     check_whole("number of job ids", len(job_ids), 0, MAX_LISTED)
@@ -69,9 +83,17 @@ def by_job(rows: Iterable[Any], job_ids: Iterable[UUID]) -> dict[UUID, tuple[Any
 
 def matching(statement: Select[Row], which: JobFilter, statuses: Collection[Status] | None = None) -> Select[Row]:
     """Return the statement for the jobs among `which`, in one of `statuses` where these are given."""
-    for name, value in asdict(which).items():
-        if value is not None:
-            statement = statement.where(job_table.c[name] == value)
+    columns = job_table.c
+    for column in (columns.status, columns.type, columns.queue, columns.requested_by, columns.parent_id):
+        wanted: object = getattr(which, column.key)
+        if wanted is not None:
+            statement = statement.where(column == wanted)
+    if which.created_from is not None:
+        statement = statement.where(columns.created_at >= which.created_from)
+    if which.created_before is not None:
+        statement = statement.where(columns.created_at < which.created_before)
+    if which.payload is not None:
+        statement = statement.where(has(which.payload))
     return statement if statuses is None else statement.where(job_table.c.status.in_(sorted(statuses)))
 
 

@@ -18,6 +18,7 @@ from heimdex.adapters.columns import UtcDateTime
 from heimdex.adapters.database import Database, EngineSettings, Mode, after_fork
 from heimdex.adapters.database_errors import translated
 from heimdex.adapters.orm import job_table
+from heimdex.adapters.payload_search import SQLITE_FUNCTION, sqlite_value_at
 from heimdex.adapters.renewing_statements import on_sqlite
 from heimdex.adapters.scoping import carrying
 from heimdex.adapters.wall import Login
@@ -123,6 +124,7 @@ def _read_only(connection: Connection) -> None:
 def _set_up(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:
     # The driver's own transactions begin too late: ours begin in the "begin" event.
     connection.isolation_level = None
+    connection.create_function(SQLITE_FUNCTION, 2, sqlite_value_at, deterministic=True)
     run(connection, *(f"PRAGMA {pragma}" for pragma in _PRAGMAS))
 
 

@@ -18,7 +18,15 @@ from heimdex.adapters.orm import (
     refusal_table,
     worker_table,
 )
-from heimdex.adapters.reading import NOT_PAUSED, limited, load_assets, load_histories, load_jobs, matching
+from heimdex.adapters.reading import (
+    NOT_PAUSED,
+    limited,
+    load_assets,
+    load_events_after,
+    load_histories,
+    load_jobs,
+    matching,
+)
 from heimdex.adapters.scoping import carrying, scoped
 from heimdex.domain.asset import Asset
 from heimdex.domain.errors import JobNotFound, UnitOfWorkNotOpen
@@ -175,6 +183,10 @@ class SqlAlchemyViews(Views):
     def histories(self, job_ids: Collection[UUID]) -> Mapping[UUID, tuple[JobEvent, ...]]:
         with self._asking() as session:
             return load_histories(session, job_ids, self._scope)
+
+    def events_after(self, seen: Mapping[UUID, int], *, limit: int = MAX_LISTED) -> Mapping[UUID, tuple[JobEvent, ...]]:
+        with self._asking() as session:
+            return load_events_after(session, seen, limit, self._scope)
 
     def history_ids(self, *, after: UUID | None = None, limit: int = MAX_LISTED) -> list[UUID]:
         # Every history begins with event 1, so that no DISTINCT over all events is needed.

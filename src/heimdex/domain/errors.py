@@ -14,6 +14,10 @@ HeimdexError
 |-- WorkerHung                      every slot of a worker is taken by a job function that does not return
 |-- FileProblem                     a file cannot be read; ends the job for that file alone
 |-- CapabilityMissing               this store cannot do it; another one can
+|-- NotAuthenticated                no token, or one that does not count; says nothing about why
+|-- NotPermitted                    the caller has no role that may do it
+|-- LimitReached                    an organisation asks for more than it may; says when to come back
+|-- KeysUnavailable                 the keys that tokens are checked with cannot be fetched
 |-- UnitOfWorkMisuse                a bug of the caller
 |   |-- NestedUnitOfWork            opened inside another one
 |   |-- UnitOfWorkNotOpen           used outside its block
@@ -31,6 +35,7 @@ HeimdexError
     `-- DataRejected                the database refused a value that the domain let through
 """
 
+from math import ceil
 from uuid import UUID
 
 from attrs import define
@@ -38,8 +43,16 @@ from attrs import define
 _SHOWN_CHARACTERS = 80
 
 
+class Shown(str):
+    """The text of a value as `shown` has made it, maybe in another process."""
+
+    __slots__ = ()
+
+
 def shown(value: object) -> str:
     """Return `repr(value)`, shortened so that an error stays readable and a document never lands in a log."""
+    if isinstance(value, Shown):
+        return str(value)
     try:
         text = repr(value)
     except ValueError:  # an integer with more digits than Python writes out
@@ -187,6 +200,41 @@ class FileProblem(HeimdexError):
 
 class CapabilityMissing(HeimdexError):
     """This store cannot do what was asked."""
+
+
+class NotAuthenticated(HeimdexError):
+    """No token, or one that does not count. Whoever sent it learns nothing about why."""
+
+    def __str__(self) -> str:
+        return "no valid bearer token came with the request; send one as `Authorization: Bearer TOKEN`"
+
+
+@define(slots=False, eq=False)
+class NotPermitted(HeimdexError):
+    """The caller is known, and none of its roles gives the right that this takes."""
+
+    right: str
+
+    def __str__(self) -> str:
+        return f"none of the roles in this token gives the right {self.right}; ask whoever issues the tokens"
+
+
+@define(slots=False, eq=False)
+class LimitReached(HeimdexError):
+    """An organisation asks for more than it may. `retry_in` is when the same may be accepted, in seconds."""
+
+    limit: str
+    retry_in: float
+
+    def __str__(self) -> str:
+        return f"the limit of {self.limit} is reached; try again in {max(1, ceil(self.retry_in))} s"
+
+
+class KeysUnavailable(HeimdexError):
+    """The keys that tokens are checked with have not been fetched, or too long ago."""
+
+    def __str__(self) -> str:
+        return "tokens cannot be checked at the moment; try again"
 
 
 class UnitOfWorkMisuse(HeimdexError):

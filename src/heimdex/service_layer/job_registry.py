@@ -35,6 +35,11 @@ class RegisteredJob:
     limits: JobLimits
     is_async: bool = field(init=False)
 
+    @property
+    def payload_class(self) -> object:
+        """The class of its payload, with what it is generic over; None where any object is taken."""
+        return self.form.hint
+
     @is_async.default
     def _is_coroutine_function(self) -> bool:
         return iscoroutinefunction(self.function)

@@ -29,9 +29,13 @@ class _Model(Protocol):
 
 
 class PayloadForm(Protocol):
-    """How one kind of payload becomes a document and comes back. `only_reads` says that `rebuild` changes nothing."""
+    """How one kind of payload becomes a document and comes back.
+
+    `only_reads` says that `rebuild` changes nothing. `hint` is the class as it was annotated; None is any object.
+    """
 
     only_reads: bool
+    hint: object
 
     def document(self, payload: object) -> object:
         """Return what is stored of a payload; anything but an instance of the class is returned as it is.
@@ -50,6 +54,7 @@ class PayloadForm(Protocol):
 
 class _PlainForm(PayloadForm):
     only_reads = True
+    hint = None
 
     def document(self, payload: object) -> object:
         return payload
@@ -62,6 +67,7 @@ class _PlainForm(PayloadForm):
 
 @frozen
 class _ClassForm(PayloadForm):
+    hint: object
     kind: type
     structure: Hook
     unstructure: Callable[[object], object]
@@ -87,6 +93,7 @@ class _ClassForm(PayloadForm):
 
 @frozen
 class _ModelForm(PayloadForm):
+    hint: object
     kind: type[_Model]
     # A validator "before" gets the document itself.
     only_reads: bool = False
@@ -116,9 +123,9 @@ def payload_form(hint: object) -> PayloadForm:
     if kind is object or kind is Mapping or (isinstance(kind, type) and issubclass(kind, dict)):
         return _PlainForm()
     if isinstance(kind, type) and is_class_of_fields(kind):
-        return _ClassForm(kind, _hook(hint), _converter.get_unstructure_hook(kind))
+        return _ClassForm(hint, kind, _hook(hint), _converter.get_unstructure_hook(kind))
     if isinstance(kind, type) and issubclass(kind, _Model):
-        return _ModelForm(kind)
+        return _ModelForm(hint, kind)
     raise InvalidInput(_FIELD, hint, _REMEDY)
 
 

@@ -19,15 +19,19 @@ from heimdex.entrypoints.cli import (
     organisations,
     prune,
     queues,
+    serve_api,
     settings,
     verify,
     worker,
 )
 from heimdex.entrypoints.cli.errors import INTERRUPTED, OK, READER_LEFT
+from heimdex.entrypoints.cli.options import Misuse, api_url
 from heimdex.entrypoints.cli.reporting import Reporter
 
+_OVER_HTTP = frozenset({jobs.app.info.name, queues.app.info.name})
+
 app = typer.Typer(add_completion=False, no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
-for part in (demo, ingest, worker, jobs, queues, organisations, prune, verify, bench, database, settings):
+for part in (demo, ingest, worker, jobs, queues, organisations, prune, verify, bench, database, serve_api, settings):
     app.add_typer(part.app)
 
 
@@ -41,10 +45,18 @@ def _print_version(*, asked: bool) -> None:
 
 @app.callback()
 def heimdex(
+    context: typer.Context,
     *,
-    version: Annotated[
+    version: Annotated[  # noqa: ARG001 - its callback is all that it is for
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
     ] = False,
+    api: Annotated[
+        str | None,
+        typer.Option(
+            help="Let `job` and `queue` work through the HTTP API at this URL, instead of HEIMDEX_API_URL.",
+            metavar="URL",
+        ),
+    ] = None,
 ) -> None:
     """A durable job ledger and job queue.
 
@@ -55,6 +67,9 @@ def heimdex(
     2 bad input; 3 the database; 70 a bug of Heimdex; 130 interrupted;
     141 nobody reads the answer any more.
     """
+    if api is not None and context.invoked_subcommand not in _OVER_HTTP:
+        raise Misuse("--api goes with `job` and `queue`; the other commands work on the database itself.")
+    api_url.set(api)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -7,7 +7,6 @@ from uuid import UUID
 import typer
 from attrs import frozen
 
-from heimdex.bootstrap import Application
 from heimdex.domain.commands import CancelJob, CancelJobs, Command, RetryJob, RetryJobs
 from heimdex.domain.job import Job
 from heimdex.domain.job_filter import JobFilter
@@ -16,7 +15,7 @@ from heimdex.domain.transitions import CANCELABLE, RETRIABLE, Status
 from heimdex.entrypoints.cli import output, tables
 from heimdex.entrypoints.cli.confirming import agrees, check_can_ask
 from heimdex.entrypoints.cli.errors import REFUSED
-from heimdex.entrypoints.cli.opening import application, scope_of
+from heimdex.entrypoints.cli.opening import Ledger, ledger, scope_of
 from heimdex.entrypoints.cli.options import Asked, Misuse
 
 
@@ -66,7 +65,7 @@ def change(verb: Verb, asked: Asked, chosen: Chosen, reason: str) -> None:
 
 
 def _change_one(verb: Verb, asked: Asked, job_id: UUID, reason: str) -> None:
-    with application(asked) as heimdex:
+    with ledger(asked) as heimdex:
         job = heimdex.handle(verb.one(scope=_scope(verb, heimdex), job_id=job_id, reason=reason))
     if asked.json:
         output.print_json({"job": output.document(job)})
@@ -76,7 +75,7 @@ def _change_one(verb: Verb, asked: Asked, job_id: UUID, reason: str) -> None:
 
 
 def _change_many(verb: Verb, asked: Asked, chosen: Chosen, reason: str) -> None:
-    with application(asked) as heimdex:
+    with ledger(asked) as heimdex:
         if not (chosen.yes or chosen.dry_run):
             check_can_ask(asked)
         scope = _scope(verb, heimdex)
@@ -93,7 +92,7 @@ def _change_many(verb: Verb, asked: Asked, chosen: Chosen, reason: str) -> None:
     _print(asked, counted=counted, changed=changed)
 
 
-def _scope(verb: Verb, heimdex: Application) -> Scope:
+def _scope(verb: Verb, heimdex: Ledger) -> Scope:
     return scope_of(heimdex.settings, f"heimdex job {verb.name}")
 
 

@@ -5,8 +5,17 @@ from uuid import UUID
 
 import typer
 
-from heimdex.domain.job_filter import JobFilter
-from heimdex.entrypoints.cli.job_filters import OfParent, OfQueue, OfStatus, OfType, RequestedBy
+from heimdex.entrypoints.cli.job_filters import (
+    CreatedBefore,
+    CreatedFrom,
+    InPayload,
+    OfParent,
+    OfQueue,
+    OfStatus,
+    OfType,
+    RequestedBy,
+    filter_of,
+)
 from heimdex.entrypoints.cli.options import AsJson, Asked, DatabaseUrl, Debug, Org, Reason, Yes
 
 JobId: TypeAlias = Annotated[
@@ -28,6 +37,9 @@ def cancel_jobs(
     queue: OfQueue = None,
     requested_by: RequestedBy = None,
     parent: OfParent = None,
+    created_from: CreatedFrom = None,
+    created_before: CreatedBefore = None,
+    payload: InPayload = None,
     everything: All = False,
     dry_run: DryRun = False,
     yes: Yes = False,
@@ -43,7 +55,16 @@ def cancel_jobs(
     """
     from heimdex.entrypoints.cli import changing
 
-    which = JobFilter(status=status, type=type, queue=queue, requested_by=requested_by, parent_id=parent)
+    which = filter_of(
+        status=status,
+        type=type,
+        queue=queue,
+        requested_by=requested_by,
+        parent=parent,
+        created_from=created_from,
+        created_before=created_before,
+        payload=payload,
+    )
     chosen = changing.Chosen(job_id=job_id, which=which, everything=everything, dry_run=dry_run, yes=yes)
     asked = Asked(json=json, org=org, database_url=database_url, debug=debug)
     changing.change(changing.CANCEL, asked, chosen, reason)
@@ -59,6 +80,9 @@ def retry_jobs(
     queue: OfQueue = None,
     requested_by: RequestedBy = None,
     parent: OfParent = None,
+    created_from: CreatedFrom = None,
+    created_before: CreatedBefore = None,
+    payload: InPayload = None,
     everything: All = False,
     dry_run: DryRun = False,
     yes: Yes = False,
@@ -74,7 +98,16 @@ def retry_jobs(
     """
     from heimdex.entrypoints.cli import changing
 
-    which = JobFilter(status=status, type=type, queue=queue, requested_by=requested_by, parent_id=parent)
+    which = filter_of(
+        status=status,
+        type=type,
+        queue=queue,
+        requested_by=requested_by,
+        parent=parent,
+        created_from=created_from,
+        created_before=created_before,
+        payload=payload,
+    )
     chosen = changing.Chosen(job_id=job_id, which=which, everything=everything, dry_run=dry_run, yes=yes)
     asked = Asked(json=json, org=org, database_url=database_url, debug=debug)
     changing.change(changing.RETRY, asked, chosen, reason)

@@ -10,8 +10,8 @@ from heimdex.entrypoints.cli.options import AsJson, Asked, DatabaseUrl, Debug, J
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from heimdex.bootstrap import Application
     from heimdex.domain.waiting import Blocker
+    from heimdex.entrypoints.cli.opening import Ledger
 
 app = typer.Typer()
 
@@ -22,10 +22,10 @@ def show_statistics(
 ) -> None:
     """Count jobs by status and by type, and name the queued types that no living worker runs."""
     from heimdex.entrypoints.cli import output, tables
-    from heimdex.entrypoints.cli.opening import application, scope_of
+    from heimdex.entrypoints.cli.opening import ledger, scope_of
 
     asked = Asked(json=json, org=org, database_url=database_url, debug=debug)
-    with application(asked) as heimdex, heimdex.views(scope_of(heimdex.settings, "heimdex job stats")) as views:
+    with ledger(asked) as heimdex, heimdex.views(scope_of(heimdex.settings, "heimdex job stats")) as views:
         statistics = views.statistics()
     if json:
         output.print_json(output.document(statistics))
@@ -47,9 +47,9 @@ def explain_waiting(
 ) -> None:
     """Say why a job is not running: everything that it waits for, one a line."""
     from heimdex.entrypoints.cli import output, tables
-    from heimdex.entrypoints.cli.opening import application
+    from heimdex.entrypoints.cli.opening import ledger
 
-    with application(Asked(json=json, org=org, database_url=database_url, debug=debug)) as heimdex:
+    with ledger(Asked(json=json, org=org, database_url=database_url, debug=debug)) as heimdex:
         blockers = _blockers(heimdex, job_id)
     if json:
         output.print_json({"job_id": job_id, "blockers": [output.document(blocker) for blocker in blockers]})
@@ -60,7 +60,7 @@ def explain_waiting(
         output.print_line("nothing: the next free slot takes it")
 
 
-def _blockers(heimdex: "Application", job_id: "UUID") -> "tuple[Blocker, ...]":
+def _blockers(heimdex: "Ledger", job_id: "UUID") -> "tuple[Blocker, ...]":
     from heimdex.domain.errors import SchemaMismatch, SchemaMissing
     from heimdex.domain.waiting import Blocker, BlockerKind
     from heimdex.entrypoints.cli.opening import scope_of

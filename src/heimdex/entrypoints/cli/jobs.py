@@ -6,9 +6,18 @@ from uuid import UUID
 import typer
 
 from heimdex.domain.events import JobEvent
-from heimdex.domain.job_filter import JobFilter
 from heimdex.entrypoints.cli import job_changes, job_create, job_questions
-from heimdex.entrypoints.cli.job_filters import OfParent, OfQueue, OfStatus, OfType, RequestedBy
+from heimdex.entrypoints.cli.job_filters import (
+    CreatedBefore,
+    CreatedFrom,
+    InPayload,
+    OfParent,
+    OfQueue,
+    OfStatus,
+    OfType,
+    RequestedBy,
+    filter_of,
+)
 from heimdex.entrypoints.cli.options import AsJson, Asked, DatabaseUrl, Debug, JobId, Org
 
 # Compared, not read: --json has them.
@@ -28,6 +37,9 @@ def list_jobs(
     queue: OfQueue = None,
     requested_by: RequestedBy = None,
     parent: OfParent = None,
+    created_from: CreatedFrom = None,
+    created_before: CreatedBefore = None,
+    payload: InPayload = None,
     limit: Annotated[int, typer.Option(help=f"At most so many, up to {_MOST}.", min=1, max=_MOST, metavar="N")] = 20,
     after: Annotated[
         UUID | None, typer.Option(help="Go on after this job: the last one of a page.", metavar="ID")
@@ -39,11 +51,20 @@ def list_jobs(
 ) -> None:
     """List jobs, newest first."""
     from heimdex.entrypoints.cli import output, tables
-    from heimdex.entrypoints.cli.opening import application, scope_of
+    from heimdex.entrypoints.cli.opening import ledger, scope_of
 
     asked = Asked(json=json, org=org, database_url=database_url, debug=debug)
-    which = JobFilter(status=status, type=type, queue=queue, requested_by=requested_by, parent_id=parent)
-    with application(asked) as heimdex, heimdex.views(scope_of(heimdex.settings, "heimdex job list")) as views:
+    which = filter_of(
+        status=status,
+        type=type,
+        queue=queue,
+        requested_by=requested_by,
+        parent=parent,
+        created_from=created_from,
+        created_before=created_before,
+        payload=payload,
+    )
+    with ledger(asked) as heimdex, heimdex.views(scope_of(heimdex.settings, "heimdex job list")) as views:
         page = views.page(which, after=after, limit=limit)
     if json:
         output.print_json({"jobs": [output.document(job) for job in page.jobs], "next_after": page.next_after})
@@ -69,10 +90,10 @@ def show_job(
     """Show a job with its payload, its result and what it recorded."""
     from heimdex.domain.errors import JobNotFound
     from heimdex.entrypoints.cli import output, tables
-    from heimdex.entrypoints.cli.opening import application, scope_of
+    from heimdex.entrypoints.cli.opening import ledger, scope_of
 
     asked = Asked(json=json, org=org, database_url=database_url, debug=debug)
-    with application(asked) as heimdex, heimdex.views(scope_of(heimdex.settings, "heimdex job show")) as views:
+    with ledger(asked) as heimdex, heimdex.views(scope_of(heimdex.settings, "heimdex job show")) as views:
         job = views.find(job_id)
         if job is None:
             raise JobNotFound(job_id)
@@ -92,10 +113,10 @@ def show_history(
     """Show every event of a job, the first one first."""
     from heimdex.domain.errors import JobNotFound
     from heimdex.entrypoints.cli import output, tables
-    from heimdex.entrypoints.cli.opening import application, scope_of
+    from heimdex.entrypoints.cli.opening import ledger, scope_of
 
     asked = Asked(json=json, org=org, database_url=database_url, debug=debug)
-    with application(asked) as heimdex, heimdex.views(scope_of(heimdex.settings, "heimdex job history")) as views:
+    with ledger(asked) as heimdex, heimdex.views(scope_of(heimdex.settings, "heimdex job history")) as views:
         events = views.history(job_id)
     if not events:
         raise JobNotFound(job_id)

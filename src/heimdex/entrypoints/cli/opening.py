@@ -4,19 +4,29 @@ import getpass
 import logging
 import os
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
-from types import MappingProxyType
+from contextlib import AbstractContextManager, contextmanager
+from types import MappingProxyType, TracebackType
+from typing import Protocol, Self, TypeVar
 from uuid import UUID
 
 from heimdex.bootstrap import Application, bootstrap
 from heimdex.config import Settings, load, unknown
+from heimdex.domain.commands import Command
 from heimdex.domain.errors import InvalidSetting
-from heimdex.domain.scope import System, Tenant
-from heimdex.entrypoints.cli.options import Asked
+from heimdex.domain.scope import Scope, System, Tenant
+from heimdex.entrypoints.cli.options import Asked, Misuse, api_url
 from heimdex.service_layer.job_registry import JobRegistry
+from heimdex.service_layer.ports import Views
+
+Answer = TypeVar("Answer")
+
+OF_THE_TOKEN = UUID(int=0)
+"""Stands for the organisation that a token names, which only the API reads."""
 
 _log = logging.getLogger("heimdex")
-_OPTIONS: Mapping[str, str] = MappingProxyType({"HEIMDEX_ORG": "--org", "HEIMDEX_DATABASE_URL": "--database-url"})
+_OPTIONS: Mapping[str, str] = MappingProxyType(
+    {"HEIMDEX_ORG": "--org", "HEIMDEX_DATABASE_URL": "--database-url", "HEIMDEX_API_URL": "--api"}
+)
 
 
 class NoOrganisation(InvalidSetting):
@@ -34,22 +44,56 @@ def settings_of(asked: Asked) -> Settings:
 
     Raises:
         InvalidSetting: names the option where the value came from one.
+        Misuse: two options name two ledgers.
     """
     options = {
         "HEIMDEX_ORG": asked.org,
         "HEIMDEX_DATABASE_URL": asked.database_url,
+        "HEIMDEX_API_URL": api_url.get(),
         "HEIMDEX_DEBUG": "1" if asked.debug else None,
     }
     for variable, resembling in unknown(os.environ).items():
         _log.warning("%s is not a setting%s", variable, f"; did you mean {resembling}?" if resembling else "")
     given = {variable: value for variable, value in options.items() if value is not None}
     with _naming_options(given):
-        return load(os.environ | given)
+        settings = load(os.environ | given)
+    # An option goes before the environment: of two options, neither does.
+    if asked.database_url is not None and api_url.get() is not None:
+        raise Misuse("give --api or --database-url, and one of these alone.")
+    return settings if asked.database_url is None else settings.changed(api_url=None)
+
+
+class Ledger(Protocol):
+    """What a command about jobs works with: an application here, or one behind an API."""
+
+    @property
+    def settings(self) -> Settings: ...
+
+    def handle(self, command: Command[Answer]) -> Answer: ...
+
+    def views(self, scope: Scope) -> AbstractContextManager[Views]: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
 
 
 def application(asked: Asked) -> Application:
     """Return an application that creates jobs and asks about them, and runs none."""
     return opened(asked, settings_of(asked))
+
+
+def ledger(asked: Asked, settings: Settings | None = None, jobs: JobRegistry | None = None) -> Ledger:
+    """Return the ledger that was asked for: that of HEIMDEX_API_URL or --api, or else the database's."""
+    settings = settings or settings_of(asked)
+    if settings.api_url is None:
+        return opened(asked, settings, jobs)
+    from heimdex.entrypoints.cli.remote import Remote
+
+    with _naming_options(() if asked.org is None else ("HEIMDEX_ORG",)):
+        return Remote(settings)
 
 
 def opened(asked: Asked, settings: Settings, jobs: JobRegistry | None = None) -> Application:
@@ -80,6 +124,8 @@ def scope_of(settings: Settings, source: str) -> Tenant:
     Raises:
         NoOrganisation: nobody said which.
     """
+    if settings.api_url is not None:
+        return scope_for(settings.org or OF_THE_TOKEN, source)
     if settings.org is None:
         raise NoOrganisation
     return scope_for(settings.org, source)

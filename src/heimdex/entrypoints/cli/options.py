@@ -1,5 +1,6 @@
 """Options that every command has, and some that many have. Only typer is loaded here, so that help stays quick."""
 
+from contextvars import ContextVar
 from functools import partial
 from typing import Annotated, TypeAlias
 from uuid import UUID
@@ -18,6 +19,9 @@ DatabaseUrl: TypeAlias = Annotated[
 AsJson: TypeAlias = Annotated[bool, _option("--json", help="Answer with one JSON document.")]
 Debug: TypeAlias = Annotated[bool, _option("--debug", help="Show tracebacks with errors.")]
 
+
+api_url: ContextVar[str | None] = ContextVar("api_url", default=None)
+"""The API that --api names, before the name of the command."""
 
 JobId: TypeAlias = Annotated[UUID, typer.Argument(help="The job's id.", metavar="ID", show_default=False)]
 Reason: TypeAlias = Annotated[

@@ -33,9 +33,9 @@ def pause(
     """Let no worker take jobs from a queue. What runs goes on; paused again, the last reason counts."""
     from heimdex.domain.commands import PauseQueue
     from heimdex.entrypoints.cli import output
-    from heimdex.entrypoints.cli.opening import application
+    from heimdex.entrypoints.cli.opening import ledger
 
-    with application(Asked(json=json, org=org, database_url=database_url, debug=debug)) as heimdex:
+    with ledger(Asked(json=json, org=org, database_url=database_url, debug=debug)) as heimdex:
         scope = _scope(heimdex.settings, "heimdex queue pause", everybody=everybody)
         heimdex.handle(PauseQueue(scope=scope, queue=queue, reason=reason))
     if json:
@@ -57,9 +57,9 @@ def resume(
     """Let workers take jobs from a queue again. A pause for every organisation is lifted for every one alone."""
     from heimdex.domain.commands import ResumeQueue
     from heimdex.entrypoints.cli import output
-    from heimdex.entrypoints.cli.opening import application
+    from heimdex.entrypoints.cli.opening import ledger
 
-    with application(Asked(json=json, org=org, database_url=database_url, debug=debug)) as heimdex:
+    with ledger(Asked(json=json, org=org, database_url=database_url, debug=debug)) as heimdex:
         scope = _scope(heimdex.settings, "heimdex queue resume", everybody=everybody)
         was_paused = heimdex.handle(ResumeQueue(scope=scope, queue=queue))
     if json:
@@ -82,9 +82,9 @@ def list_queues(
 ) -> None:
     """List the queues in which jobs wait or run, and the paused ones."""
     from heimdex.entrypoints.cli import output, tables
-    from heimdex.entrypoints.cli.opening import application
+    from heimdex.entrypoints.cli.opening import ledger
 
-    with application(Asked(json=json, org=org, database_url=database_url, debug=debug)) as heimdex:
+    with ledger(Asked(json=json, org=org, database_url=database_url, debug=debug)) as heimdex:
         scope = _scope(heimdex.settings, "heimdex queue list", everybody=everybody)
         with heimdex.views(scope) as views:
             queues = views.queues()

@@ -13,6 +13,7 @@ from heimdex.service_layer.ports.repositories import (
     WorkerRepository,
 )
 from heimdex.service_layer.ports.store import (
+    MAX_FOLLOWED,
     WORKER_ALIVE_FOR,
     Duty,
     OpenViews,
@@ -29,6 +30,7 @@ from heimdex.service_layer.ports.store import (
 )
 
 __all__ = [
+    "MAX_FOLLOWED",
     "MAX_LISTED",
     "WORKER_ALIVE_FOR",
     "WORKER_KEPT_FOR",

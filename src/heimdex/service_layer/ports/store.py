@@ -31,6 +31,9 @@ from heimdex.service_layer.ports.repositories import (
     WorkerRepository,
 )
 
+MAX_FOLLOWED = 100
+"""How many histories can be followed in one question."""
+
 WORKER_ALIVE_FOR = timedelta(seconds=60)
 """How long after its last sign a worker counts as alive in statistics."""
 
@@ -145,6 +148,18 @@ class Views(ABC):
     @abstractmethod
     def histories(self, job_ids: Collection[UUID]) -> Mapping[UUID, tuple[JobEvent, ...]]:
         """Return the histories of many jobs (at most 1,000) in one statement; an unknown id has an empty one."""
+
+    @abstractmethod
+    def events_after(self, seen: Mapping[UUID, int], *, limit: int = MAX_LISTED) -> Mapping[UUID, tuple[JobEvent, ...]]:
+        """Return what follows in many histories (at most 100): of each job the events above a `seq`, in order.
+
+        Args:
+            seen: for each job the last `seq` that is known, 0 for none.
+            limit: events in all, of the jobs with the lowest ids first; of each job they begin with the next one.
+
+        Returns:
+            An entry for every job that was asked about, empty where nothing follows or nothing may be seen.
+        """
 
     @abstractmethod
     def history_ids(self, *, after: UUID | None = None, limit: int = MAX_LISTED) -> list[UUID]:
